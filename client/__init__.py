@@ -1,0 +1,1 @@
+"""The institution: its data, its training, its last word."""

@@ -1,0 +1,1 @@
+"""Secure aggregation: ring, keys, masks, secret shares, and the protocol that joins them."""

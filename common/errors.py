@@ -1,0 +1,72 @@
+"""Every error a person or a peer can meet, in one tree.
+
+FedpruneError                 exit 1
+├── ConfigError               exit 3   a plan, schema or client file is wrong
+│   ├── PlanError
+│   └── SchemaError
+├── DataError                 exit 4   an institution's table does not fit
+├── PolicyError               exit 5   the institution refuses what it is asked
+│   └── ProtocolError                  a message breaks the protocol
+├── AggregationError          exit 6   a round cannot be completed
+│   └── TooFewSurvivorsError
+└── BudgetError               exit 7   a privacy budget does not allow it
+
+Every message names the value, the bound and the remedy in one line. Messages never
+hold a record's contents: what is raised on an institution may reach the server, so only
+the ``reason`` of a `PolicyError` does.
+"""
+
+
+class FedpruneError(Exception):
+    """Root of the tree; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class ConfigError(FedpruneError):
+    """A configuration file holds something that cannot be used."""
+
+    exit_code = 3
+
+
+class PlanError(ConfigError):
+    """The federation plan is wrong or contradicts itself."""
+
+
+class SchemaError(ConfigError):
+    """The feature schema is wrong or contradicts itself."""
+
+
+class DataError(FedpruneError):
+    """A table does not fit its schema, or is too small to train on."""
+
+    exit_code = 4
+
+
+class PolicyError(FedpruneError):
+    """An institution refuses a request; ``reason`` is safe to tell the server."""
+
+    exit_code = 5
+    reason = "refused"
+
+
+class ProtocolError(PolicyError):
+    """A message is malformed, out of order, or breaks the aggregation protocol."""
+
+    reason = "protocol"
+
+
+class AggregationError(FedpruneError):
+    """The sum of a round cannot be opened or is out of range."""
+
+    exit_code = 6
+
+
+class TooFewSurvivorsError(AggregationError):
+    """Fewer institutions are left than the threshold allows; the round is repeated."""
+
+
+class BudgetError(FedpruneError):
+    """A privacy budget is exceeded or cannot be met."""
+
+    exit_code = 7

@@ -1,0 +1,1 @@
+"""Pruning from aggregates alone: scores, schedules, masks."""

@@ -1,0 +1,1 @@
+"""The central bank: rounds, sums, masks and the smaller model."""
