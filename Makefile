@@ -1,0 +1,70 @@
+# `make help` lists the targets. A bare machine with Python 3.11+ and make is enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock bench clean
+
+help: ## show this list
+	@echo "make TARGET [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(VENV)/dev.stamp ## create .venv with everything that runs, tests and checks the project
+
+demo: $(VENV)/run.stamp ## train, aggregate and prune on the embedded data: results in runs/demo
+	$(BIN)/fedprune-sim run --out runs/demo
+
+# One thread a worker: torch would otherwise start as many as there are cores in each.
+test: setup ## run every test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+lint: setup ## check style, format, types and the layers of the packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/run.stamp ## run every benchmark in benchmarks/, one file a question
+	@echo "benchmarks: $(or $(BENCHMARKS),none yet)"
+	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file; done
+
+# No hashes and no index in the locks: torch 2.13.0 has a CPU and several CUDA builds, and
+# pip's own configuration says where this machine takes its build from. One lock serves
+# Python 3.11 and later on every platform (universal), by environment markers.
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+	--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate pyproject.toml
+
+lock: setup ## renew the locks from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
+	$(COMPILE) $(LOCK_ARGS) --output-file requirements.lock
+	$(COMPILE) $(LOCK_ARGS) --extra dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+
+clean: ## remove .venv, build products and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was installed from, so a second call does nothing.
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python \
+	{sys.version.split()[0]} is too old: name one from 3.11 on, as in make PYTHON=python3.12")'
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/python.stamp requirements.lock pyproject.toml
+	@echo "installing requirements.lock into $(VENV): minutes, most of it torch"
+	@$(BIN)/pip install --quiet --requirement requirements.lock
+# setuptools comes with the lock; build isolation would fetch another, unlocked one.
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
+	@echo "installing what tests and checks need from requirements-dev.lock"
+	@$(BIN)/pip install --quiet --requirement requirements-dev.lock
+	@touch $@
