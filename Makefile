@@ -59,12 +59,12 @@ $(VENV)/python.stamp:
 
 $(VENV)/run.stamp: $(VENV)/python.stamp requirements.lock pyproject.toml
 	@echo "installing requirements.lock into $(VENV): minutes, most of it torch"
-	@$(BIN)/pip install --quiet --requirement requirements.lock
+	@$(BIN)/pip install -qq --requirement requirements.lock
 # setuptools comes with the lock; build isolation would fetch another, unlocked one.
-	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 	@echo "installing what tests and checks need from requirements-dev.lock"
-	@$(BIN)/pip install --quiet --requirement requirements-dev.lock
+	@$(BIN)/pip install -qq --requirement requirements-dev.lock
 	@touch $@
