@@ -1,0 +1,52 @@
+"""The institution's Flower `ClientApp`: each trip to its stage, every failure to a refusal."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from client import stages
+from client.config import institution_of
+from client.memory import Memory
+from client.stages import Institution
+from common import messages as wire
+from common.errors import PolicyError
+
+log = logging.getLogger("fedprune.client")
+
+Stage = Callable[[Institution, Memory, Any], tuple[Memory, wire.WireMessage]]
+
+
+def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
+    """Return the app of the institution that ``institution_for`` finds for a node."""
+    client = ClientApp()
+
+    def serve(request_type: type[wire.WireMessage], stage: Stage) -> Callable[..., Message]:
+        def handle(message: Message, context: Context) -> Message:
+            try:
+                request = request_type.from_record(message.content)
+                memory, reply = stage(institution_for(context), Memory.load(context.state), request)
+                memory.save(context.state)
+            except PolicyError as error:
+                log.warning("refused %s: %s", request_type.kind, error)
+                reply = wire.Refusal(error.reason)
+            except Exception as error:
+                # An exception's text may hold a record: neither the log nor the server gets it.
+                log.error("%s failed: %s", request_type.kind, type(error).__name__)
+                log.debug("%s failed", request_type.kind, exc_info=error)
+                reply = wire.Refusal("failed")
+            return Message(reply.to_record(), reply_to=message)
+
+        return handle
+
+    client.query("join")(serve(wire.JoinRequest, stages.join))
+    client.query("advertise")(serve(wire.AdvertiseRequest, stages.advertise))
+    client.query("share")(serve(wire.ShareRequest, stages.share))
+    client.train("update")(serve(wire.UpdateRequest, stages.update))
+    client.train("unmask")(serve(wire.UnmaskRequest, stages.unmask))
+    return client
+
+
+app = build_app(institution_of)

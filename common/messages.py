@@ -1,0 +1,187 @@
+"""Versioned wire types and their one encoding in Flower's `RecordDict`.
+
+A message is one ConfigRecord, because each further object of a message costs a request of
+its own on Flower's engine. Parsing is strict: another version, an unknown kind, a missing,
+extra or ill-typed field is a `ProtocolError`.
+"""
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from common.errors import ProtocolError
+
+PROTOCOL_VERSION = 1
+RECORD = "fedprune"
+
+M = TypeVar("M", bound="WireMessage")
+
+
+@dataclass(frozen=True, slots=True)
+class WireMessage:
+    """Abstract: a message whose fields are str, int, bytes, or lists of str or bytes."""
+
+    kind: ClassVar[str]
+
+    def to_record(self) -> RecordDict:
+        """Return the message as Flower sends it."""
+        body: dict[str, Any] = {"version": PROTOCOL_VERSION, "kind": self.kind}
+        body |= {field.name: getattr(self, field.name) for field in fields(self)}
+        return RecordDict({RECORD: ConfigRecord(body)})
+
+    @classmethod
+    def from_record(cls: type[M], record: RecordDict) -> M:
+        """Parse a record of exactly this kind; raise `ProtocolError` otherwise."""
+        if set(record) != {RECORD} or not isinstance(record[RECORD], ConfigRecord):
+            raise ProtocolError(f"a message must hold one record named {RECORD!r}")
+        body = dict(record[RECORD])
+        if body.pop("version", None) != PROTOCOL_VERSION:
+            raise ProtocolError(f"message is not of protocol version {PROTOCOL_VERSION}")
+        if body.pop("kind", None) != cls.kind:
+            raise ProtocolError(f"message is not of kind {cls.kind!r}")
+        declared = {field.name: field.type for field in fields(cls)}
+        if set(body) != set(declared):
+            raise ProtocolError(f"message {cls.kind!r} has unknown or missing fields")
+        for name, kind in declared.items():
+            if not _fits(body[name], kind):
+                raise ProtocolError(f"field {name!r} of message {cls.kind!r} has another type")
+        return cls(**body)
+
+
+def _fits(value: object, kind: object) -> bool:
+    if kind == list[str] or kind == list[bytes]:
+        inner = str if kind == list[str] else bytes
+        return isinstance(value, list) and all(type(item) is inner for item in value)
+    return type(value) is kind
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest(WireMessage):
+    """Server asks a node which institution it is."""
+
+    kind = "join"
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class JoinReply(WireMessage):
+    """Institution names itself and the plan it approved."""
+
+    kind = "joined"
+    name: str
+    plan_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertiseRequest(WireMessage):
+    """Server opens an epoch of a round."""
+
+    kind = "advertise"
+    run: str
+    round: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdvertiseReply(WireMessage):
+    """Institution's fresh public keys for the epoch."""
+
+    kind = "advertised"
+    advert: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRequest(WireMessage):
+    """The adverts of the cohort, ``adverts[i]`` from ``names[i]``."""
+
+    kind = "share"
+    names: list[str]
+    adverts: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ShareReply(WireMessage):
+    """Sealed shares, ``sealed[i]`` readable by ``names[i]`` only."""
+
+    kind = "shared"
+    names: list[str]
+    sealed: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequest(WireMessage):
+    """A round: descriptor, model on surviving weights, mask if it changed, sealed shares.
+
+    ``model`` is little-endian float32; ``mask`` is packed bits or empty; ``sealed[i]`` is the
+    share bundle of ``names[i]`` for the receiver (none under plain aggregation).
+    """
+
+    kind = "update"
+    descriptor: str
+    model: bytes
+    mask: bytes
+    names: list[str]
+    sealed: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReply(WireMessage):
+    """The one vector of the round, packed ring values: everything an institution says."""
+
+    kind = "updated"
+    vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnmaskRequest(WireMessage):
+    """Who sent a vector."""
+
+    kind = "unmask"
+    survivors: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class UnmaskReply(WireMessage):
+    """Self-mask shares of survivors and mask-key shares of the dropped."""
+
+    kind = "unmasked"
+    reveal: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal(WireMessage):
+    """An institution will not do what it was asked; the reason carries no data."""
+
+    kind = "refused"
+    reason: str
+
+
+def kind_of(record: RecordDict) -> str:
+    """Return the kind a record claims to be, or an empty string."""
+    body = record.get(RECORD)
+    kind = body.get("kind") if isinstance(body, ConfigRecord) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def encode_weights(weights: NDArray[np.float32]) -> bytes:
+    """Return little-endian float32."""
+    return weights.astype("<f4").tobytes()
+
+
+def decode_weights(data: bytes, length: int) -> NDArray[np.float32]:
+    """Invert `encode_weights`; refuse a wrong length or values that are not finite."""
+    if len(data) != 4 * length:
+        raise ProtocolError(f"model of {len(data)} bytes does not hold {length} float32 weights")
+    weights = np.frombuffer(data, "<f4").astype(np.float32)
+    if not np.isfinite(weights).all():
+        raise ProtocolError("the model holds weights that are not finite")
+    return weights
+
+
+def model_hash(data: bytes) -> str:
+    """Return the SHA-256 of an encoded model, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

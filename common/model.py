@@ -1,0 +1,166 @@
+"""DP-safe models: one flat vector with a named layout, and the network that reads it.
+
+No BatchNorm (it mixes records) and no buffers (Opacus refuses them): the pruning mask is an
+attribute of each layer. Parameters are views of one flat tensor, so that an optimiser step,
+a mask or an upload is one vector operation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod, sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from common.entropy import Stream
+from common.plan import ModelPlan
+from common.pruning.masks import Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One parameter tensor: where it lies in the flat vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def span(self) -> slice:
+        """Its stretch of the flat vector."""
+        return slice(self.offset, self.offset + prod(self.shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The parameters of a model in the order of its flat vector [size]."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of weights, biases included."""
+        last = self.entries[-1]
+        return last.offset + prod(last.shape)
+
+    def split(self, vector: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
+        """Return views of a flat vector [size] by name, each in its own shape."""
+        return {entry.name: vector[entry.span].reshape(entry.shape) for entry in self.entries}
+
+    def protected(self, *, biases: bool) -> Mask:
+        """Return the mask [size] of weights that are never pruned.
+
+        The linear skip stays, because it carries what a logistic regression would and starts
+        at zero, where magnitude cannot see its worth; biases go only when ``biases`` is true.
+        """
+        mask = np.zeros(self.size, np.bool_)
+        has_hidden = any(entry.name == "output.weight" for entry in self.entries)
+        for entry in self.entries:
+            if entry.name.endswith(".bias"):
+                mask[entry.span] = not biases
+            elif entry.name == "linear.weight":
+                mask[entry.span] = has_hidden
+        return mask
+
+
+def layout_of(model: ModelPlan, width: int) -> Layout:
+    """Return the layout of ``model`` on ``width`` input features."""
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    if model.kind == "logistic":
+        shapes += [("linear.weight", (1, width)), ("linear.bias", (1,))]
+    else:
+        widths = (width, *model.hidden)
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
+            shapes += [(f"hidden.{index}.weight", (outputs, inputs))]
+            shapes += [(f"hidden.{index}.bias", (outputs,))]
+        shapes += [("output.weight", (1, widths[-1])), ("output.bias", (1,))]
+        if model.kind == "wide_and_deep":
+            shapes += [("linear.weight", (1, width))]
+    entries, offset = [], 0
+    for name, shape in shapes:
+        entries.append(Entry(name, shape, offset))
+        offset += prod(shape)
+    return Layout(tuple(entries))
+
+
+def initial_weights(model: ModelPlan, width: int, stream: Stream) -> NDArray[np.float32]:
+    """Return fresh weights: uniform +-scale/sqrt(fan-in); linear parts and biases are zero.
+
+    The small scale lets the linear skip lead at first, which noise disturbs least.
+    """
+    layout = layout_of(model, width)
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(stream(16), "big")))
+    weights = np.zeros(layout.size, np.float32)
+    for entry in layout.entries:
+        if entry.name.endswith(".weight") and not entry.name.startswith("linear"):
+            limit = model.initial_scale / sqrt(entry.shape[1])
+            values = generator.uniform(-limit, limit, prod(entry.shape))
+            weights[entry.span] = values.astype(np.float32)
+    return weights
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer that knows which of its weights survive (``mask``, 1 or 0).
+
+    ``captured`` holds the inputs and output gradients [n, ...] of the last private backward.
+    """
+
+    mask: Tensor
+    bias_mask: Tensor
+    captured: tuple[Tensor, Tensor]
+
+
+class Network(nn.Module):
+    """A model whose parameters are views of the tensor ``flat`` [layout.size]."""
+
+    def __init__(self, model: ModelPlan, width: int) -> None:
+        """Build ``model`` on ``width`` features, all weights zero, nothing pruned."""
+        super().__init__()
+        self.layout = layout_of(model, width)
+        self.flat = torch.zeros(self.layout.size)
+        self.mask = torch.ones(self.layout.size)
+        shapes = {entry.name: entry.shape for entry in self.layout.entries}
+        self.activation = nn.ReLU() if model.activation == "relu" else nn.Tanh()
+        self.hidden = nn.ModuleList(
+            MaskedLinear(shapes[f"hidden.{i}.weight"][1], shapes[f"hidden.{i}.weight"][0])
+            for i in range(len(model.hidden) if model.kind != "logistic" else 0)
+        )
+        self.output = (
+            MaskedLinear(shapes["output.weight"][1], 1) if "output.weight" in shapes else None
+        )
+        self.linear = (
+            MaskedLinear(width, 1, bias="linear.bias" in shapes)
+            if "linear.weight" in shapes
+            else None
+        )
+        self._tie()
+
+    def _tie(self) -> None:
+        """Make every parameter and mask a view of the flat tensors."""
+        parameters = dict(self.named_parameters())
+        for entry in self.layout.entries:
+            parameters[entry.name].data = self.flat[entry.span].view(entry.shape)
+            layer, _, kind = entry.name.rpartition(".")
+            view = self.mask[entry.span].view(entry.shape)
+            setattr(self.get_submodule(layer), "mask" if kind == "weight" else "bias_mask", view)
+
+    def load(self, weights: NDArray[np.float32], mask: Mask) -> None:
+        """Copy flat weights and mask [size] in; pruned weights become exactly zero."""
+        self.mask.copy_(torch.from_numpy(mask.astype(np.float32)))
+        self.flat.copy_(torch.from_numpy(weights) * self.mask)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits [n] for features [n, width]."""
+        logits: Tensor = (
+            features.new_zeros(len(features), 1) if self.linear is None else self.linear(features)
+        )
+        if self.output is not None:
+            hidden = features
+            for layer in self.hidden:
+                hidden = self.activation(layer(hidden))
+            logits = logits + self.output(hidden)
+        return logits[:, 0]

@@ -1,0 +1,234 @@
+"""The federation plan: everything the parties agree on, in one TOML file with one hash.
+
+An institution approves a plan by its hash; whatever the hash does not cover is not agreed.
+The feature schema is therefore part of the plan: a shipped schema may be named in the file,
+and its content is what is hashed.
+"""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from common.errors import PlanError
+from common.pruning.schedules import SCHEDULES
+from common.pruning.scores import SCORES
+from common.schema import FeatureSchema, load_schema
+
+TRAIN_SHARE = 0.72
+"""Share of an institution's rows that train (validation .08, test .20)."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A frozen part of the plan; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class InstitutionPlan(Section):
+    """A member and the rounded number of rows it declares.
+
+    The declared size, never the table's length, sets batches, weights and denominators.
+    """
+
+    name: Name
+    size: Annotated[int, Field(ge=50)]
+
+
+class ModelPlan(Section):
+    """Architecture; hidden widths are ignored by ``logistic``."""
+
+    kind: Literal["wide_and_deep", "mlp", "logistic"] = "wide_and_deep"
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (128, 64)
+    activation: Literal["relu", "tanh"] = "relu"
+    initial_scale: Positive = 0.25
+
+
+class TrainingPlan(Section):
+    """Federated averaging of local DP-SGD steps.
+
+    ``learning_rate`` "auto" is derived from the noise (`common.privacy.budgets`).
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 60
+    steps: Annotated[int, Field(ge=1, le=1_000)] = 5
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    learning_rate: Positive | Literal["auto"] = "auto"
+
+
+class PrivacyPlan(Section):
+    """Record-level (epsilon, delta) for the training rows; "none" trains without noise."""
+
+    epsilon: Positive | Literal["none"] = 1.0
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    max_grad_norm: Positive = 1.0
+    noise: Literal["local"] = "local"
+    accountant: Literal["prv", "rdp"] = "prv"
+
+
+class AggregationPlan(Section):
+    """How the sum is formed; threshold 0 means the default floor(2n/3) + 1.
+
+    "plain" sends the same encoding without masks: research only, the server sees each update.
+    ``attempts`` bounds how often a round is repeated; ``timeout`` is seconds a trip.
+    """
+
+    kind: Literal["secure", "plain"] = "secure"
+    ring_bits: Annotated[int, Field(ge=16, le=32)] = 24
+    threshold: Annotated[int, Field(ge=0)] = 0
+    attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    timeout: Positive = 120.0
+
+
+class PruningPlan(Section):
+    """When and how far the global mask shrinks.
+
+    ``start`` and ``end`` are shares of the run; ``sparsity`` is the final share of all
+    weights of the model that are zero. Biases survive unless ``biases`` is true.
+    """
+
+    score: str = "magnitude"
+    schedule: str = "cubic"
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    start: Fraction = 0.2
+    end: Fraction = 0.6
+    biases: bool = False
+
+    @field_validator("score", "schedule")
+    @classmethod
+    def _known(cls, value: str, info: Any) -> str:
+        (SCORES if info.field_name == "score" else SCHEDULES).require(value)
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start > self.end:
+            raise ValueError(f"start {self.start} is after end {self.end}: set start below end")
+        return self
+
+
+class EvaluationPlan(Section):
+    """``rounds`` evaluations spread over the run; score histograms of ``bins`` bins a class."""
+
+    rounds: Annotated[int, Field(ge=1, le=1_000)] = 6
+    bins: Annotated[int, Field(ge=2, le=1_000)] = 50
+    noise: Literal["none"] = "none"
+
+
+class Plan(Section):
+    """What a federation agrees on."""
+
+    version: Literal[1] = 1
+    name: Name
+    schema_: FeatureSchema = Field(alias="schema")
+    institutions: tuple[InstitutionPlan, ...]
+    model: ModelPlan = ModelPlan()
+    training: TrainingPlan = TrainingPlan()
+    privacy: PrivacyPlan = PrivacyPlan()
+    aggregation: AggregationPlan = AggregationPlan()
+    pruning: PruningPlan = PruningPlan()
+    evaluation: EvaluationPlan = EvaluationPlan()
+
+    @field_validator("schema_", mode="before")
+    @classmethod
+    def _shipped_schema(cls, value: object) -> object:
+        return load_schema(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [institution.name for institution in self.institutions]
+        if len(set(names)) != len(names):
+            raise ValueError("an institution is listed twice: give each its own name")
+        least = 3 if self.aggregation.kind == "secure" else 1
+        if len(names) < least:
+            raise ValueError(
+                f"{len(names)} institutions are fewer than {least}: a sum over so few shows each"
+            )
+        if not least <= self.threshold <= len(names) or 2 * self.threshold <= len(names):
+            raise ValueError(
+                f"threshold {self.threshold} of {len(names)} institutions is out of range:"
+                f" set aggregation.threshold from {max(least, len(names) // 2 + 1)} to {len(names)}"
+            )
+        smallest = min(institution.size for institution in self.institutions)
+        largest = max(institution.size for institution in self.institutions)
+        if self.privacy.epsilon != "none" and self.privacy.delta * largest >= 1:
+            raise ValueError(
+                f"delta {self.privacy.delta:g} is not below 1 / declared size {largest}:"
+                f" set privacy.delta below {1 / largest:.2g}"
+            )
+        if len(names) * (largest + 2) >= 2 ** (self.aggregation.ring_bits - 1):
+            raise ValueError(
+                f"counts of {len(names)} x {largest} records overflow a ring of"
+                f" {self.aggregation.ring_bits} bits: raise aggregation.ring_bits"
+            )
+        if smallest * TRAIN_SHARE * self.training.sample_rate < 1:
+            raise ValueError(
+                f"sample_rate {self.training.sample_rate} of {smallest} declared rows expects less"
+                " than one row a batch: raise training.sample_rate"
+            )
+        return self
+
+    @property
+    def threshold(self) -> int:
+        """Least number of survivors of a round."""
+        return self.aggregation.threshold or 2 * len(self.institutions) // 3 + 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the institutions, sorted."""
+        return tuple(sorted(institution.name for institution in self.institutions))
+
+    def weight(self, name: str) -> float:
+        """Averaging weight of an institution, in (0, 1]: its share of the largest size."""
+        sizes = {institution.name: institution.size for institution in self.institutions}
+        return sizes[name] / max(sizes.values())
+
+    def expected_batch(self, name: str) -> float:
+        """Records a Poisson batch of this institution holds on average, by its declared size."""
+        sizes = {institution.name: institution.size for institution in self.institutions}
+        return self.training.sample_rate * TRAIN_SHARE * sizes[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, the schema written out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def to_toml(self) -> str:
+        """Return the effective plan, every default written out."""
+        return tomli_w.dumps(self.to_dict())
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical JSON form, in hexadecimal."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(b"fedprune/1/plan/" + text.encode()).hexdigest()
+
+
+def plan_from_dict(fields: dict[str, Any], source: str = "the plan") -> Plan:
+    """Validate plain values; every problem is named in one `PlanError` line."""
+    try:
+        return Plan.model_validate(fields)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'plan'}: "
+            + problem["msg"].removeprefix("Value error, ")
+            for problem in error.errors(include_url=False, include_input=False)
+        )
+        raise PlanError(f"{source}: {problems}") from error
+
+
+def load_plan(path: Path) -> Plan:
+    """Read and validate a plan file; raise `PlanError` naming the file and each problem."""
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PlanError(f"{path}: no such plan file: check the path") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PlanError(f"{path}: not readable as TOML: {error}") from error
+    return plan_from_dict(fields, str(path))

@@ -1,0 +1,64 @@
+"""What private training costs: a mechanism is one value, and Opacus' accountants price it."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import inf
+
+from opacus.accountants import create_accountant
+from opacus.accountants.utils import get_noise_multiplier
+
+from common.errors import BudgetError
+
+EPSILON_TOLERANCE = 1e-3
+"""How far below the budget calibration may stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampledGaussian:
+    """``steps`` Gaussian mechanisms on Poisson samples.
+
+    ``noise_multiplier`` is the standard deviation of the noise over the L2 sensitivity;
+    0 means no noise and an infinite epsilon.
+    """
+
+    noise_multiplier: float
+    sample_rate: float
+    steps: int
+
+    def epsilon(self, delta: float, accountant: str) -> float:
+        """Return epsilon at ``delta`` by Opacus' accountant ("prv": Gopi et al. 2021; "rdp")."""
+        if self.steps == 0:
+            return 0.0
+        if self.noise_multiplier == 0:
+            return inf
+        ledger = create_accountant(mechanism=accountant)
+        ledger.history = [(self.noise_multiplier, self.sample_rate, self.steps)]
+        return float(ledger.get_epsilon(delta=delta))
+
+    def calibrated(self, epsilon: float, delta: float, accountant: str) -> "SampledGaussian":
+        """Return the mechanism with the least noise that spends at most ``epsilon``."""
+        noise_multiplier = _noise_multiplier(
+            epsilon, delta, self.sample_rate, self.steps, accountant
+        )
+        return replace(self, noise_multiplier=noise_multiplier)
+
+
+@lru_cache(maxsize=64)
+def _noise_multiplier(
+    epsilon: float, delta: float, sample_rate: float, steps: int, accountant: str
+) -> float:
+    try:
+        noise_multiplier: float = get_noise_multiplier(
+            target_epsilon=epsilon,
+            target_delta=delta,
+            sample_rate=sample_rate,
+            steps=steps,
+            accountant=accountant,
+            epsilon_tolerance=EPSILON_TOLERANCE * min(1.0, epsilon),
+        )
+    except ValueError as error:
+        raise BudgetError(
+            f"epsilon {epsilon:g} at delta {delta:g} cannot be met in {steps} steps:"
+            " raise privacy.epsilon or lower training.rounds"
+        ) from error
+    return noise_multiplier

@@ -1,0 +1,134 @@
+"""Requests out, typed replies back, by institution name, over any Flower `Grid`."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from flwr.app import Message
+from flwr.common.serde import message_to_proto
+from flwr.serverapp import Grid
+
+from common import messages as wire
+from common.errors import AggregationError, ProtocolError
+
+log = logging.getLogger("fedprune.server")
+
+M = TypeVar("M", bound=wire.WireMessage)
+
+TRIPS = {
+    wire.JoinRequest: "query.join",
+    wire.AdvertiseRequest: "query.advertise",
+    wire.ShareRequest: "query.share",
+    wire.UpdateRequest: "train.update",
+    wire.UnmaskRequest: "train.unmask",
+}
+
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Traffic:
+    """Serialised bytes of messages since the last reset, by institution."""
+
+    up: Counter[str] = field(default_factory=Counter)
+    down: Counter[str] = field(default_factory=Counter)
+
+
+class Exchange:
+    """The server's end of every trip."""
+
+    def __init__(self, grid: Grid, timeout: float) -> None:
+        """Talk over ``grid``; a trip takes at most ``timeout`` seconds."""
+        self._grid = grid
+        self._timeout = timeout
+        self._nodes: dict[str, int] = {}
+        self.traffic = Traffic()
+
+    def join(self, run: str, names: tuple[str, ...], plan_hash: str) -> None:
+        """Learn which node is which member, waiting until all of ``names`` are there.
+
+        Raises `AggregationError` naming who is missing or approved another plan.
+        """
+        deadline = time.monotonic() + self._timeout
+        request = wire.JoinRequest(run)
+        while set(self._nodes) != set(names) and time.monotonic() < deadline:
+            unknown = set(self._grid.get_node_ids()) - set(self._nodes.values())
+            for node, reply in self._trip(
+                dict.fromkeys(unknown, request), wire.JoinReply, "join"
+            ).items():
+                if reply.plan_hash != plan_hash:
+                    log.warning("%s approved another plan (%s)", reply.name, reply.plan_hash)
+                elif reply.name not in names or reply.name in self._nodes:
+                    log.warning("%s is no member, or is here twice: left out", reply.name)
+                else:
+                    self._nodes[reply.name] = node
+            if set(self._nodes) != set(names):
+                time.sleep(POLL_SECONDS)
+        if missing := sorted(set(names) - set(self._nodes)):
+            raise AggregationError(
+                f"{', '.join(missing)} did not join within {self._timeout:g} s: start these"
+                " institutions with the approved plan, or raise aggregation.timeout"
+            )
+        self.traffic = Traffic()
+
+    def call(
+        self, requests: Mapping[str, wire.WireMessage], expected: type[M], group: str
+    ) -> dict[str, M]:
+        """Send each institution its request; return the replies of those that answered.
+
+        Refusals, errors, malformed replies and silence until the timeout are absences.
+        """
+        names = {node: name for name, node in self._nodes.items()}
+        by_node = {self._nodes[name]: request for name, request in requests.items()}
+        return {names[node]: reply for node, reply in self._trip(by_node, expected, group).items()}
+
+    def _trip(
+        self, requests: Mapping[int, wire.WireMessage], expected: type[M], group: str
+    ) -> dict[int, M]:
+        names = {node: name for name, node in self._nodes.items()}
+        identifiers: dict[str, int] = {}
+        for node, request in requests.items():
+            message = Message(
+                request.to_record(),
+                node,
+                TRIPS[type(request)],
+                ttl=self._timeout,
+                group_id=group,
+            )
+            self.traffic.down[names.get(node, "")] += message_to_proto(message).ByteSize()
+            # One at a time: a push of several leaves out the ids of those that failed.
+            identifiers |= dict.fromkeys(self._grid.push_messages([message]), node)
+        replies: dict[int, M] = {}
+        deadline = time.monotonic() + self._timeout
+        while identifiers:
+            for message in self._grid.pull_messages(list(identifiers)):
+                # A dead node's error reply carries another sender: only this id can be trusted.
+                if message.metadata.reply_to_message_id not in identifiers:
+                    continue
+                node = identifiers.pop(message.metadata.reply_to_message_id)
+                self.traffic.up[names.get(node, "")] += message_to_proto(message).ByteSize()
+                if (reply := _parse(message, expected, names.get(node, str(node)))) is not None:
+                    replies[node] = reply
+            if identifiers:
+                if time.monotonic() > deadline:
+                    log.warning("%d institutions were silent", len(identifiers))
+                    break
+                time.sleep(POLL_SECONDS)
+        return replies
+
+
+def _parse(message: Message, expected: type[M], name: str) -> M | None:
+    if message.has_error():
+        log.info("%s is gone: %s", name, message.error.reason)
+        return None
+    try:
+        if wire.kind_of(message.content) == wire.Refusal.kind:
+            log.warning("%s refused: %s", name, wire.Refusal.from_record(message.content).reason)
+            return None
+        return expected.from_record(message.content)
+    except ProtocolError as error:
+        log.warning("%s sent a malformed reply: %s", name, error)
+        return None

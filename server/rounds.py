@@ -1,0 +1,135 @@
+"""The life of a round: keys, one vector each, the opened sum, the next model and mask."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.entropy import Stream
+from common.errors import AggregationError, TooFewSurvivorsError
+from common.model import initial_weights, layout_of
+from common.plan import Plan
+from common.pruning.masks import prune
+from common.pruning.schedules import SCHEDULES, sparsity_due
+from common.pruning.scores import SCORES
+from common.segments import UPDATE
+from server.aggregation import Attempt, GlobalModel, Sums
+from server.exchange import Exchange, Traffic
+
+log = logging.getLogger("fedprune.server")
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round was: survivors, sums of counts by segment, bytes an institution, seconds."""
+
+    round: int
+    epoch: int
+    survivors: tuple[str, ...]
+    kept: int
+    sparsity: float
+    counts: dict[str, NDArray[np.float64]]
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+
+def initial_model(plan: Plan, stream: Stream) -> GlobalModel:
+    """Return the model before round 0: fresh weights, nothing pruned.
+
+    Raises `PlanError` when the plan's sparsity would have to prune protected weights.
+    """
+    width = plan.schema_.width
+    layout = layout_of(plan.model, width)
+    mask = np.ones(layout.size, np.bool_)
+    weights = initial_weights(plan.model, width, stream)
+    prune(weights, mask, layout.protected(biases=plan.pruning.biases), plan.pruning.sparsity)
+    return GlobalModel(weights, mask)
+
+
+def run_rounds(
+    model: GlobalModel, plan: Plan, run: str, exchange: Exchange, clock: Clock = time.monotonic
+) -> Iterator[tuple[GlobalModel, RoundReport]]:
+    """Yield the model and report after each round, the final evaluation (no update) included.
+
+    A round that cannot be completed leaves the model as it was; as many such rounds in a row as
+    ``aggregation.attempts`` end the run with `AggregationError`.
+    """
+    lost = 0
+    while model.round <= plan.training.rounds:
+        started, exchange.traffic = clock(), Traffic()
+        model, survivors, sums = _attempts(model, plan, run, exchange)
+        lost = 0 if survivors else lost + 1
+        if lost >= plan.aggregation.attempts:
+            raise AggregationError(
+                f"{lost} rounds in a row found fewer than {plan.threshold} institutions:"
+                " bring them back and resume"
+            )
+        kept = model.kept
+        model = _advance(model, plan, sums)
+        traffic, members = exchange.traffic, max(1, len(survivors))
+        yield (
+            model,
+            RoundReport(
+                round=model.round - 1,
+                epoch=model.epoch,
+                survivors=survivors,
+                kept=kept,
+                sparsity=1 - kept / model.mask.size,
+                counts={name: counts for name, counts in sums.items() if name != UPDATE},
+                bytes_up=sum(traffic.up[name] for name in survivors) // members,
+                bytes_down=sum(traffic.down[name] for name in survivors) // members,
+                seconds=clock() - started,
+            ),
+        )
+
+
+def _attempts(
+    model: GlobalModel, plan: Plan, run: str, exchange: Exchange
+) -> tuple[GlobalModel, tuple[str, ...], Sums]:
+    """Try a round in fresh epochs until its sum opens; no survivors when none did."""
+    for _ in range(plan.aggregation.attempts):
+        model = replace(model, epoch=model.epoch + 1)
+        attempt = Attempt(model, plan, run, exchange)
+        try:
+            survivors, sums = attempt.run()
+        except TooFewSurvivorsError as error:
+            log.warning("round %d, epoch %d: %s", model.round, model.epoch, error)
+        else:
+            weight = sum(plan.weight(name) for name in survivors)
+            if UPDATE in sums:
+                sums[UPDATE] /= weight
+            return replace(model, holders=attempt.holders), survivors, sums
+        model = replace(model, holders=attempt.holders)
+    return model, (), {}
+
+
+def _advance(model: GlobalModel, plan: Plan, sums: Sums) -> GlobalModel:
+    """Apply the average update, then prune to the sparsity that is due."""
+    weights, mask = model.weights, model.mask
+    if UPDATE in sums:
+        weights = weights.copy()
+        weights[mask] += sums[UPDATE].astype(np.float32)
+        due = sparsity_after(plan, model.round + 1)
+        layout = layout_of(plan.model, plan.schema_.width)
+        scores = SCORES.require(plan.pruning.score)(weights)
+        mask = prune(scores, mask, layout.protected(biases=plan.pruning.biases), due)
+        weights *= mask
+    return replace(model, weights=weights, mask=mask, round=model.round + 1)
+
+
+def sparsity_after(plan: Plan, finished: int) -> float:
+    """Return the sparsity due once ``finished`` rounds are done."""
+    pruning = plan.pruning
+    return sparsity_due(
+        SCHEDULES.require(pruning.schedule),
+        pruning.sparsity,
+        pruning.start,
+        pruning.end,
+        finished / plan.training.rounds,
+    )

@@ -1,0 +1,99 @@
+"""A whole federation in one process: the real server and client apps over an in-process grid."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from client.app import build_app as build_client
+from client.data import Examples, Splits, require_trainable
+from client.stages import Institution
+from common.entropy import SeededEntropy
+from common.model import Network
+from common.plan import Plan
+from server.aggregation import GlobalModel
+from server.app import build_app as build_server
+from server.rounds import RoundReport
+from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
+
+Watch = Callable[[GlobalModel, RoundReport], None]
+
+
+@dataclass
+class Run:
+    """What a simulation has done so far; complete unless it was interrupted."""
+
+    plan: Plan
+    model: GlobalModel | None = None
+    reports: list[RoundReport] = field(default_factory=list)
+
+    @property
+    def finished(self) -> int:
+        """Training rounds that are done, lost ones included."""
+        return min(len(self.reports), self.plan.training.rounds)
+
+
+def simulate(
+    run: Run,
+    splits: Mapping[str, Splits],
+    seed: int,
+    dropout: float = 0.0,
+    watch: Watch | None = None,
+) -> None:
+    """Fill ``run`` by executing its plan on the institutions' rows.
+
+    ``dropout`` is the chance that an institution leaves in a given attempt at a round, at a trip
+    chosen at random. Everything random follows from ``seed``: a simulation protects nobody.
+    """
+    plan = run.plan
+    nodes = {}
+    for node, name in enumerate(plan.names, start=SERVER_NODE + 1):
+        require_trainable(splits[name], plan.expected_batch(name))
+        entropy = SeededEntropy(seed, f"institution/{name}")
+        nodes[node] = Institution(name, plan, splits[name], entropy)
+
+    def keep(model: GlobalModel, report: RoundReport) -> None:
+        run.model = model
+        run.reports.append(report)
+        if watch is not None:
+            watch(model, report)
+
+    server = build_server(lambda _: (plan, keep), SeededEntropy(seed, "server"))
+    client = build_client(lambda context: nodes[context.node_id])
+    grid = InProcessGrid(client, nodes, departures(seed, dropout))
+    server(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
+
+
+TRIPS = ("query.advertise", "query.share", "train.update", "train.unmask")
+
+
+def departures(seed: int, rate: float) -> Callable[[Message], bool]:
+    """Return who is absent: with chance ``rate`` a node leaves an attempt at one of its trips."""
+    entropy = SeededEntropy(seed, "departures")
+
+    def absent(message: Message) -> bool:
+        metadata = message.metadata
+        if metadata.message_type not in TRIPS or rate <= 0:
+            return False
+        draw = entropy.stream(f"{metadata.dst_node_id}/{metadata.group_id}")
+        leaves = int.from_bytes(draw(8), "big") < rate * 2**64
+        return leaves and TRIPS.index(metadata.message_type) >= draw(1)[0] % len(TRIPS)
+
+    return absent
+
+
+def exact_metrics(
+    model: GlobalModel, plan: Plan, parts: Mapping[str, Examples]
+) -> tuple[float, float]:
+    """Return ROC-AUC and average precision on pooled rows, which only a simulator can see."""
+    network = Network(plan.model, plan.schema_.width)
+    network.load(model.weights, model.mask)
+    with torch.no_grad():
+        logits = torch.cat([network(torch.from_numpy(part.features)) for part in parts.values()])
+    labels = torch.cat([torch.from_numpy(part.labels) for part in parts.values()])
+    return (
+        float(roc_auc_score(labels.numpy(), logits.numpy())),
+        float(average_precision_score(labels.numpy(), logits.numpy())),
+    )
