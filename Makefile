@@ -36,13 +36,14 @@ bench: $(VENV)/run.stamp ## run every benchmark in benchmarks/, one file a quest
 # No hashes and no index in the locks: torch 2.13.0 has a CPU and several CUDA builds, and
 # pip's own configuration says where this machine takes its build from. One lock serves
 # Python 3.11 and later on every platform (universal), by environment markers.
-COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 	--python-version 3.11 --no-emit-index-url --no-emit-find-links --no-annotate pyproject.toml
 
 lock: setup ## renew the locks from pyproject.toml; LOCK_ARGS=--upgrade for the newest versions
-	$(COMPILE) $(LOCK_ARGS) --output-file requirements.lock
-	$(COMPILE) $(LOCK_ARGS) --extra dev --constraint requirements.lock \
+	@$(COMPILE) $(LOCK_ARGS) --output-file requirements.lock
+	@$(COMPILE) $(LOCK_ARGS) --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
+	@echo "requirements.lock and requirements-dev.lock fit pyproject.toml"
 
 clean: ## remove .venv, build products and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache \
