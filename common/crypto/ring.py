@@ -118,16 +118,18 @@ def pack(values: RingVector, bits: int) -> bytes:
     _require_range(values, bits)
     if bits % 8 == 0:
         return values.astype("<u4").view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
-    # Eight elements fill exactly `bits` bytes: one vectorised pass a position in the group.
-    groups = -(-len(values) // 8)
-    padded = np.zeros((groups, 8), np.uint64)
+    # 64 elements fill exactly `bits` words: one vectorised pass a position in the group.
+    groups = -(-len(values) // _WORD)
+    padded = np.zeros((groups, _WORD), np.uint64)
     padded.reshape(-1)[: len(values)] = values
-    packed = np.zeros((groups, bits + _WORD), np.uint8)
-    for position in range(8):
-        first, shift = divmod(position * bits, 8)
-        word = (padded[:, position] << np.uint64(shift)).astype("<u8")
-        packed[:, first : first + _WORD] |= word.view(np.uint8).reshape(-1, _WORD)
-    return packed[:, :bits].tobytes()[: packed_size(len(values), bits)]
+    words = np.zeros((bits, groups), np.uint64)
+    for position in range(_WORD):
+        word, shift = divmod(position * bits, _WORD)
+        element = padded[:, position]
+        words[word] |= element << np.uint64(shift)
+        if shift + bits > _WORD:
+            words[word + 1] |= element >> np.uint64(_WORD - shift)
+    return words.T.astype("<u8").tobytes()[: packed_size(len(values), bits)]
 
 
 def unpack(data: bytes, bits: int, length: int) -> RingVector:
@@ -140,22 +142,23 @@ def unpack(data: bytes, bits: int, length: int) -> RingVector:
     size = packed_size(length, bits)
     if len(data) != size:
         raise ProtocolError(f"{len(data)} bytes do not hold {length} x {bits} bits: send {size}")
-    groups = -(-length // 8)
     if bits % 8 == 0:
         words = np.zeros((length, 4), np.uint8)
         words[:, : bits // 8] = np.frombuffer(data, np.uint8).reshape(length, bits // 8)
         return words.view("<u4").reshape(length).astype(np.uint32, copy=False)
     if length and data[-1] >> ((length * bits - 1) % 8 + 1):
         raise ProtocolError("the padding bits of a packed vector are not zero")
-    flat = np.zeros(groups * bits, np.uint8)
+    groups = -(-length // _WORD)
+    flat = np.zeros(groups * bits * 8, np.uint8)
     flat[:size] = np.frombuffer(data, np.uint8)
-    packed = np.zeros((groups, bits + _WORD), np.uint8)
-    packed[:, :bits] = flat.reshape(groups, bits)
-    values = np.empty((groups, 8), np.uint32)
-    for position in range(8):
-        first, shift = divmod(position * bits, 8)
-        word = packed[:, first : first + _WORD].copy().view("<u8")[:, 0]
-        values[:, position] = (word >> np.uint64(shift)) & np.uint64(_top(bits))
+    words = flat.view("<u8").reshape(groups, bits).T
+    values = np.empty((groups, _WORD), np.uint32)
+    for position in range(_WORD):
+        word, shift = divmod(position * bits, _WORD)
+        element = words[word] >> np.uint64(shift)
+        if shift + bits > _WORD:
+            element |= words[word + 1] << np.uint64(_WORD - shift)
+        values[:, position] = element & np.uint64(_top(bits))
     return values.reshape(-1)[:length]
 
 
@@ -171,7 +174,7 @@ def packed_size(length: int, bits: int) -> int:
 
 
 _MIN_BITS, _MAX_BITS = 16, 32
-_WORD = 8  # bytes: a shifted element spans at most five of them
+_WORD = 64  # bits
 
 
 def _top(bits: int) -> int:
