@@ -19,6 +19,15 @@ log = logging.getLogger("fedprune.client")
 Stage = Callable[[Institution, Memory, Any], tuple[Memory, wire.WireMessage]]
 
 
+def _update(
+    institution: Institution, memory: Memory, request: wire.UpdateRequest
+) -> tuple[Memory, wire.UpdateReply]:
+    # torch and Opacus cost seconds, and stock Flower starts a process for every message.
+    from client.update import update  # noqa: PLC0415
+
+    return update(institution, memory, request)
+
+
 def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
     """Return the app of the institution that ``institution_for`` finds for a node."""
     client = ClientApp()
@@ -44,7 +53,7 @@ def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
     client.query("join")(serve(wire.JoinRequest, stages.join))
     client.query("advertise")(serve(wire.AdvertiseRequest, stages.advertise))
     client.query("share")(serve(wire.ShareRequest, stages.share))
-    client.train("update")(serve(wire.UpdateRequest, stages.update))
+    client.train("update")(serve(wire.UpdateRequest, _update))
     client.train("unmask")(serve(wire.UnmaskRequest, stages.unmask))
     return client
 

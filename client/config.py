@@ -1,18 +1,22 @@
 """The institution's own file, ``client.toml``: who it is, which plan it approved, its table."""
 
+from __future__ import annotations
+
 import tomllib
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from flwr.app import Context
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from client.data import load_table, prepare, require_trainable
 from client.stages import Institution
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
-from common.plan import load_plan
+from common.plan import Plan, load_plan
+
+if TYPE_CHECKING:
+    from client.data import Splits
 
 NODE_KEY = "client-file"
 """The SuperNode's ``--node-config`` key that holds the path of ``client.toml``."""
@@ -56,9 +60,16 @@ def load_institution(path: Path) -> Institution:
         )
     if config.name not in plan.names:
         raise ConfigError(f"{path}: {config.name!r} is not a member in {config.plan}")
+    return Institution(config.name, plan, partial(_rows, config, plan), SystemEntropy())
+
+
+def _rows(config: ClientConfig, plan: Plan) -> Splits:
+    # pandas and pandera cost a second, and most trips need no row.
+    from client.data import load_table, prepare, require_trainable  # noqa: PLC0415
+
     splits = prepare(load_table(config.data, plan.schema_), plan.schema_)
     require_trainable(splits, plan.expected_batch(config.name))
-    return Institution(config.name, plan, splits, SystemEntropy())
+    return splits
 
 
 @lru_cache(maxsize=1)

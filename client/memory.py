@@ -18,7 +18,7 @@ class Memory:
 
     ``vector`` is the encoded, unmasked vector of ``round``, kept to be sent again bit for bit;
     ``binding`` says what it was computed from. ``opened`` is the last round for which unmask
-    shares left the institution. ``stage`` names the protocol state held in ``secrets``.
+    shares left the institution. ``secrets`` is the stored stage of `common.crypto.stages`.
     """
 
     run: str = ""
@@ -28,7 +28,6 @@ class Memory:
     mask: bytes = b""
     vector: bytes = b""
     binding: str = ""
-    stage: str = ""
     secrets: bytes = b""
 
     def save(self, state: RecordDict) -> None:
@@ -46,4 +45,4 @@ class Memory:
 
     def __repr__(self) -> str:
         """Show where the run stands and nothing secret."""
-        return f"Memory(run={self.run!r}, round={self.round}, stage={self.stage!r})"
+        return f"Memory(run={self.run!r}, round={self.round}, epoch={self.epoch})"

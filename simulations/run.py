@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from flwr.app import Context, Message, RecordDict
@@ -52,7 +53,7 @@ def simulate(
     for node, name in enumerate(plan.names, start=SERVER_NODE + 1):
         require_trainable(splits[name], plan.expected_batch(name))
         entropy = SeededEntropy(seed, f"institution/{name}")
-        nodes[node] = Institution(name, plan, splits[name], entropy)
+        nodes[node] = Institution(name, plan, partial(splits.__getitem__, name), entropy)
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
         run.model = model

@@ -1,11 +1,12 @@
-"""What private training costs: a mechanism is one value, and Opacus' accountants price it."""
+"""What private training costs: a mechanism is one value, and Opacus' accountants price it.
+
+Opacus is imported when a price is asked for: it costs seconds, and plans and messages are
+read in processes that never ask.
+"""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
-
-from opacus.accountants import create_accountant
-from opacus.accountants.utils import get_noise_multiplier
 
 from common.errors import BudgetError
 
@@ -31,6 +32,8 @@ class SampledGaussian:
             return 0.0
         if self.noise_multiplier == 0:
             return inf
+        from opacus.accountants import create_accountant  # noqa: PLC0415
+
         ledger = create_accountant(mechanism=accountant)
         ledger.history = [(self.noise_multiplier, self.sample_rate, self.steps)]
         return float(ledger.get_epsilon(delta=delta))
@@ -47,6 +50,8 @@ class SampledGaussian:
 def _noise_multiplier(
     epsilon: float, delta: float, sample_rate: float, steps: int, accountant: str
 ) -> float:
+    from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415
+
     try:
         noise_multiplier: float = get_noise_multiplier(
             target_epsilon=epsilon,
