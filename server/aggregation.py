@@ -85,9 +85,7 @@ class Attempt:
         }
         masked = self._update(descriptor, sealed)
         reveals = self._unmask(masked)
-        summed = opening.unmask(
-            descriptor, {name: adverts[name] for name in cohort}, masked, reveals
-        )
+        summed = opening.unmask(descriptor, adverts, masked, reveals)
         return tuple(sorted(masked)), ring.decode_vector(descriptor, summed, len(masked))
 
     def _plain(self) -> tuple[tuple[str, ...], Sums]:
