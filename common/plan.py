@@ -65,9 +65,12 @@ class TrainingPlan(Section):
 
 
 class PrivacyPlan(Section):
-    """Record-level (epsilon, delta) for the training rows; "none" trains without noise."""
+    """Record-level (epsilon, delta) for the training rows; "none" trains without noise.
 
-    epsilon: Positive | Literal["none"] = 1.0
+    Beyond 50, which protects nobody, the PRV accountant takes minutes and gigabytes.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, le=50)] | Literal["none"] = 1.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     max_grad_norm: Positive = 1.0
     noise: Literal["local"] = "local"
