@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 
+import numpy as np
+
 from common.errors import BudgetError
 
 EPSILON_TOLERANCE = 1e-3
@@ -39,7 +41,7 @@ class SampledGaussian:
 
         ledger = create_accountant(mechanism=accountant)
         ledger.history = [(self.noise_multiplier, self.sample_rate, self.steps)]
-        with _without_order_advice():
+        with _quiet():
             return float(ledger.get_epsilon(delta=delta))
 
     def calibrated(self, epsilon: float, delta: float, accountant: str) -> "SampledGaussian":
@@ -51,9 +53,9 @@ class SampledGaussian:
 
 
 @contextmanager
-def _without_order_advice() -> Iterator[None]:
-    """Silence Opacus' advice on RDP orders: PRV asks RDP only for the width of its grid."""
-    with warnings.catch_warnings():
+def _quiet() -> Iterator[None]:
+    """Silence advice on RDP orders, each of which is a bound, and PRV's log(0) at sample rate 1."""
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", "Optimal order is the", UserWarning)
         yield
 
@@ -65,7 +67,7 @@ def _noise_multiplier(
     from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415
 
     try:
-        with _without_order_advice():
+        with _quiet():
             noise_multiplier: float = get_noise_multiplier(
                 target_epsilon=epsilon,
                 target_delta=delta,
