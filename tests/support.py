@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from client import stages
 from client.data import Examples, Splits
 from client.memory import Memory
 from client.stages import Institution
@@ -16,7 +17,7 @@ from common.crypto.roster import roster_hash
 from common.descriptor import RoundDescriptor
 from common.entropy import Entropy, SeededEntropy
 from common.plan import Plan, plan_from_dict
-from common.pruning.masks import Mask, mask_hash, pack_mask
+from common.pruning.masks import mask_hash, pack_mask
 from common.segments import segments_of
 from server.aggregation import GlobalModel
 from server.rounds import initial_model
@@ -112,20 +113,33 @@ def describe(
 
 
 def request_of(
-    model: GlobalModel,
-    descriptor: RoundDescriptor,
-    sealed: Mapping[str, bytes] | None = None,
-    mask: Mask | None = None,
+    model: GlobalModel, descriptor: RoundDescriptor, sealed: Mapping[str, bytes] | None = None
 ) -> wire.UpdateRequest:
     """Return the update request of a round, with its mask."""
     inbox = sealed or {}
     return wire.UpdateRequest(
         descriptor=descriptor.to_json(),
         model=wire.encode_weights(model.weights[model.mask]),
-        mask=pack_mask(model.mask if mask is None else mask),
+        mask=pack_mask(model.mask),
         names=list(inbox),
         sealed=list(inbox.values()),
     )
 
 
-FRESH = Memory()
+def deal(
+    members: Mapping[str, Institution],
+    memories: dict[str, Memory],
+    round_number: int = 0,
+    epoch: int = 1,
+) -> dict[str, dict[str, bytes]]:
+    """Take all members through the two key trips; return what each of them was dealt."""
+    adverts, dealt = {}, {}
+    for name, member in members.items():
+        call = wire.AdvertiseRequest("run", round_number, epoch)
+        memories[name], reply = stages.advertise(member, memories.get(name, Memory()), call)
+        adverts[name] = reply.advert
+    for name, member in members.items():
+        request = wire.ShareRequest(list(adverts), list(adverts.values()))
+        memories[name], shares = stages.share(member, memories[name], request)
+        dealt[name] = dict(zip(shares.names, shares.sealed, strict=True))
+    return {name: {peer: dealt[peer][name] for peer in members if peer != name} for name in members}

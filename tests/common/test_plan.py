@@ -193,12 +193,12 @@ def test_counts_must_fit_the_ring() -> None:
 def test_unknown_key_is_refused(section: str) -> None:
     fields = deepcopy(small_plan().to_dict())
     (fields[section] if section else fields)["colour"] = 1
-    with pytest.raises(PlanError, match=rf"{section and section + '.'}colour: Extra inputs"):
+    with pytest.raises(PlanError, match=rf"{section and section + '.'}colour 1: Extra inputs"):
         plan_from_dict(fields)
 
 
 def test_every_problem_is_named_at_once() -> None:
-    with pytest.raises(PlanError, match=r"training\.rounds: .*; privacy\.delta: "):
+    with pytest.raises(PlanError, match=r"training\.rounds 0: .*; privacy\.delta 2: "):
         small_plan(training={"rounds": 0}, privacy={"delta": 2})
 
 
