@@ -31,8 +31,8 @@ def ring_vectors(of: Rehearsal = FIVE) -> dict[str, RingVector]:
 
 def ring_sum(survivors: Collection[str], of: Rehearsal = FIVE) -> RingVector:
     vectors = ring_vectors(of)
-    whole = sum(vectors[name].astype(np.uint64) for name in survivors)
-    return (whole & np.uint64(2**of.bits - 1)).astype(np.uint32)
+    whole = np.stack([vectors[name] for name in survivors]).sum(axis=0, dtype=np.uint64)
+    return np.asarray(whole & np.uint64(2**of.bits - 1), np.uint32)
 
 
 @pytest.fixture(scope="module")
