@@ -50,7 +50,9 @@ class ClippedSum:
         total = torch.zeros_like(self._network.flat)
         if len(features) == 0:
             return total
-        loss = binary_cross_entropy_with_logits(self._hooked(features), labels, reduction="sum")
+        # Opacus' hooks see the first layer's gradients only if its input asks for one.
+        logits = self._hooked(features.requires_grad_())
+        loss = binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         loss.backward()
         factors = self._hooked.get_clipping_coef()
         with torch.no_grad():

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flwr.app import Context
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from client.stages import Institution
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
+from common.parsing import read_toml
 from common.plan import Plan, load_plan
 
 if TYPE_CHECKING:
@@ -35,16 +35,7 @@ class ClientConfig(BaseModel):
 
 def load_config(path: Path) -> ClientConfig:
     """Read ``client.toml``; raise `ConfigError` naming the file and each problem."""
-    try:
-        config = ClientConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigError(f"{path}: {problems}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as TOML: {error}") from error
+    config = read_toml(ClientConfig.model_validate, path, ConfigError)
     here = path.parent
     return config.model_copy(update={"plan": here / config.plan, "data": here / config.data})
 

@@ -5,6 +5,7 @@ nothing about the institution's records.
 """
 
 from client.memory import Memory
+from common.crypto.roster import roster_hash
 from common.descriptor import RoundDescriptor
 from common.errors import PolicyError
 from common.plan import Plan
@@ -56,8 +57,9 @@ def require_descriptor(
 
     ``mask`` is the mask [d] of this round; ``memory.mask`` is unpacked by the caller's stage.
     """
-    if (descriptor.plan_hash, descriptor.run) != (plan.digest(), memory.run or descriptor.run):
-        raise RunChangedError("descriptor is of another run or plan than the one approved")
+    approved = (plan.digest(), roster_hash(plan.names), memory.run or descriptor.run)
+    if (descriptor.plan_hash, descriptor.roster_hash, descriptor.run) != approved:
+        raise RunChangedError("descriptor is of another run, plan or roster than the approved one")
     if not set(descriptor.cohort) <= set(plan.names) or name not in descriptor.cohort:
         raise TermsChangedError("cohort leaves me out or names an institution outside the plan")
     if descriptor.threshold != plan.threshold or len(descriptor.cohort) < plan.threshold:

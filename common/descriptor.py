@@ -7,6 +7,9 @@ or cohorts produce masks that do not cancel.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from math import isfinite
+
+from pydantic import TypeAdapter, ValidationError
 
 from common.crypto.refusals import RingError
 from common.errors import ProtocolError
@@ -61,7 +64,8 @@ class RoundDescriptor:
         if len(set(names)) != len(names):
             raise ProtocolError("a segment name occurs twice in the descriptor")
         for segment in self.segments:
-            if segment.length < 0 or not segment.scale > 0 or not segment.bound > 0:
+            sizes = (segment.scale, segment.bound, segment.scale * segment.bound)
+            if segment.length < 0 or not all(isfinite(size) and size > 0 for size in sizes):
                 raise ProtocolError(f"segment {segment.name!r} has no positive scale and bound")
             if len(self.cohort) * segment.limit >= 2 ** (self.ring_bits - 1):
                 raise ProtocolError(
@@ -82,14 +86,10 @@ class RoundDescriptor:
     def from_json(cls, text: str) -> "RoundDescriptor":
         """Parse `to_json`'s form; raise `ProtocolError` on anything else."""
         try:
-            fields = json.loads(text)
-            segments = tuple(Segment(**segment) for segment in fields.pop("segments"))
-            cohort = tuple(fields.pop("cohort"))
-            descriptor = cls(cohort=cohort, segments=segments, **fields)
-            canonical = descriptor.to_json()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            descriptor = TypeAdapter(cls).validate_json(text, strict=True)
+        except ValidationError as error:
             raise ProtocolError("the round descriptor cannot be read") from error
-        if canonical != text:
+        if descriptor.to_json() != text:
             raise ProtocolError("the round descriptor is not in canonical form")
         return descriptor
 

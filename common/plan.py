@@ -7,17 +7,17 @@ and its content is what is hashed.
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from common.errors import PlanError
+from common.parsing import read_toml, validated
 from common.pruning.schedules import SCHEDULES
 from common.pruning.scores import SCORES
-from common.schema import FeatureSchema, load_schema
+from common.schema import FeatureSchema, load_schema, shipped_schemas
 
 TRAIN_SHARE = 0.72
 """Share of an institution's rows that train (validation .08, test .20)."""
@@ -65,9 +65,12 @@ class TrainingPlan(Section):
 
 
 class PrivacyPlan(Section):
-    """Record-level (epsilon, delta) for the training rows; "none" trains without noise."""
+    """Record-level (epsilon, delta) for the training rows; "none" trains without noise.
 
-    epsilon: Positive | Literal["none"] = 1.0
+    Beyond 50, which protects nobody, the PRV accountant takes minutes and gigabytes.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, le=50)] | Literal["none"] = 1.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     max_grad_norm: Positive = 1.0
     noise: Literal["local"] = "local"
@@ -140,7 +143,15 @@ class Plan(Section):
     @field_validator("schema_", mode="before")
     @classmethod
     def _shipped_schema(cls, value: object) -> object:
-        return load_schema(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # A name, never a path: a plan must not make its reader open a file of its choice.
+        if value not in shipped_schemas():
+            raise ValueError(
+                f"unknown schema {value!r}; known: {', '.join(shipped_schemas())},"
+                " or write the schema out in the plan"
+            )
+        return load_schema(value)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -212,23 +223,9 @@ class Plan(Section):
 
 def plan_from_dict(fields: dict[str, Any], source: str = "the plan") -> Plan:
     """Validate plain values; every problem is named in one `PlanError` line."""
-    try:
-        return Plan.model_validate(fields)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'plan'}: "
-            + problem["msg"].removeprefix("Value error, ")
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise PlanError(f"{source}: {problems}") from error
+    return validated(Plan.model_validate, fields, source, PlanError)
 
 
 def load_plan(path: Path) -> Plan:
     """Read and validate a plan file; raise `PlanError` naming the file and each problem."""
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PlanError(f"{path}: no such plan file: check the path") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PlanError(f"{path}: not readable as TOML: {error}") from error
-    return plan_from_dict(fields, str(path))
+    return read_toml(Plan.model_validate, path, PlanError)

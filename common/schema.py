@@ -9,7 +9,6 @@ import codecs
 import json
 import math
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,12 +21,12 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from common.errors import SchemaError
+from common.parsing import read_toml
 
 Name = Annotated[StrictStr, Field(min_length=1, pattern=r"^\S(.*\S)?$")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -263,16 +262,4 @@ def load_schema(name_or_path: str | Path) -> FeatureSchema:
                 " or the path of a .toml file"
             )
         path = SHIPPED / f"{name_or_path}.toml"
-    try:
-        return FeatureSchema.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise SchemaError(f"{path}: no such schema file: check the path") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SchemaError(f"{path}: not readable as TOML: {error}") from error
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'schema'}: "
-            + problem["msg"].removeprefix("Value error, ")
-            for problem in error.errors(include_url=False, include_input=False)
-        )
-        raise SchemaError(f"{path}: {problems}") from error
+    return read_toml(FeatureSchema.model_validate, path, SchemaError)

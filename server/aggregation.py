@@ -55,7 +55,7 @@ def _blaming(name: str) -> Iterator[None]:
 
 
 class Attempt:
-    """One epoch of a round; ``holders`` grows as institutions prove to hold the mask.
+    """One epoch of a round; ``holders`` are those whose last vector proved that they hold the mask.
 
     It takes four trips (keys, shares, vectors, openings); adverts are not signed yet.
     """
@@ -85,9 +85,7 @@ class Attempt:
         }
         masked = self._update(descriptor, sealed)
         reveals = self._unmask(masked)
-        summed = opening.unmask(
-            descriptor, {name: adverts[name] for name in cohort}, masked, reveals
-        )
+        summed = opening.unmask(descriptor, adverts, masked, reveals)
         return tuple(sorted(masked)), ring.decode_vector(descriptor, summed, len(masked))
 
     def _plain(self) -> tuple[tuple[str, ...], Sums]:
@@ -143,12 +141,14 @@ class Attempt:
     ) -> dict[str, NDArray[np.uint32]]:
         packed = pack_mask(self._model.mask)
         text = descriptor.to_json()
+        # Who stays silent may have restarted without its mask, so it is sent again.
+        holders, self.holders = self.holders, {}
         replies = self._exchange.call(
             {
                 name: wire.UpdateRequest(
                     descriptor=text,
                     model=self._weights,
-                    mask=b"" if self.holders.get(name) == self._mask_hash else packed,
+                    mask=b"" if holders.get(name) == self._mask_hash else packed,
                     names=list(inbox),
                     sealed=list(inbox.values()),
                 )

@@ -1,6 +1,7 @@
 """The run's directory: rounds as they finish, and the model so far; each write is atomic."""
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -89,11 +90,16 @@ class RunStore:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._plan = directory, plan
         write_atomically(directory / "plan.toml", plan.to_toml().encode())
-        with (directory / "rounds.csv").open("w", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writeheader()
+        self._rows = io.StringIO(newline="")
+        self._writer = csv.DictWriter(self._rows, COLUMNS)
+        self._writer.writeheader()
+        self._write_rows()
 
     def keep(self, model: GlobalModel, report: RoundReport) -> None:
         """Add a finished round."""
-        with (self._directory / "rounds.csv").open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(round_row(report))
+        self._writer.writerow(round_row(report))
+        self._write_rows()
         write_atomically(self._directory / "model.safetensors", model_bytes(model, self._plan))
+
+    def _write_rows(self) -> None:
+        write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())

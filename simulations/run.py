@@ -1,7 +1,7 @@
 """A whole federation in one process: the real server and client apps over an in-process grid."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -12,8 +12,10 @@ from client.app import build_app as build_client
 from client.data import Examples, Splits, require_trainable
 from client.stages import Institution
 from common.entropy import SeededEntropy
+from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
+from common.privacy.budgets import training_mechanism
 from server.aggregation import GlobalModel
 from server.app import build_app as build_server
 from server.rounds import RoundReport
@@ -31,9 +33,24 @@ class Run:
     reports: list[RoundReport] = field(default_factory=list)
 
     @property
+    def final(self) -> GlobalModel:
+        """The model after the last finished round."""
+        if self.model is None:
+            raise AggregationError("no round was finished: there is no model to show")
+        return self.model
+
+    @property
     def finished(self) -> int:
         """Training rounds that are done, lost ones included."""
         return min(len(self.reports), self.plan.training.rounds)
+
+    @property
+    def epsilon(self) -> float:
+        """What the finished rounds have spent of an institution's training budget."""
+        steps = self.finished * self.plan.training.steps
+        privacy = self.plan.privacy
+        spent = replace(training_mechanism(self.plan), steps=steps)
+        return spent.epsilon(privacy.delta, privacy.accountant)
 
 
 def simulate(

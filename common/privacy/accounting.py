@@ -4,9 +4,14 @@ Opacus is imported when a price is asked for: it costs seconds, and plans and me
 read in processes that never ask.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
+
+import numpy as np
 
 from common.errors import BudgetError
 
@@ -36,7 +41,8 @@ class SampledGaussian:
 
         ledger = create_accountant(mechanism=accountant)
         ledger.history = [(self.noise_multiplier, self.sample_rate, self.steps)]
-        return float(ledger.get_epsilon(delta=delta))
+        with _quiet():
+            return float(ledger.get_epsilon(delta=delta))
 
     def calibrated(self, epsilon: float, delta: float, accountant: str) -> "SampledGaussian":
         """Return the mechanism with the least noise that spends at most ``epsilon``."""
@@ -46,6 +52,14 @@ class SampledGaussian:
         return replace(self, noise_multiplier=noise_multiplier)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence advice on RDP orders, each of which is a bound, and PRV's log(0) at sample rate 1."""
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.filterwarnings("ignore", "Optimal order is the", UserWarning)
+        yield
+
+
 @lru_cache(maxsize=64)
 def _noise_multiplier(
     epsilon: float, delta: float, sample_rate: float, steps: int, accountant: str
@@ -53,14 +67,15 @@ def _noise_multiplier(
     from opacus.accountants.utils import get_noise_multiplier  # noqa: PLC0415
 
     try:
-        noise_multiplier: float = get_noise_multiplier(
-            target_epsilon=epsilon,
-            target_delta=delta,
-            sample_rate=sample_rate,
-            steps=steps,
-            accountant=accountant,
-            epsilon_tolerance=EPSILON_TOLERANCE * min(1.0, epsilon),
-        )
+        with _quiet():
+            noise_multiplier: float = get_noise_multiplier(
+                target_epsilon=epsilon,
+                target_delta=delta,
+                sample_rate=sample_rate,
+                steps=steps,
+                accountant=accountant,
+                epsilon_tolerance=EPSILON_TOLERANCE * min(1.0, epsilon),
+            )
     except ValueError as error:
         raise BudgetError(
             f"epsilon {epsilon:g} at delta {delta:g} cannot be met in {steps} steps:"

@@ -153,7 +153,7 @@ def test_unknown_name_is_answered_with_the_known() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no such schema file"),
+        (None, "no such file"),
         ("name = ", "not readable as TOML"),
         (TOML.replace("hi = 10", "hi = -1"), r"columns\.0\.numeric: amount: bounds \[0, -1\]"),
         (TOML + "hight = 3\n", r"columns\.0\.numeric\.hight: Extra inputs"),

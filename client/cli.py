@@ -1,0 +1,52 @@
+"""`fedprune-client`: what an institution does on its own machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from client.data import load_table, prepare, require_trainable
+from common.console import command_line, new_app
+from common.schema import load_schema
+
+app = new_app("An institution of a federation: its data, its plan, its last word.")
+
+
+@app.callback()
+def _commands() -> None:
+    """Take part in a federation."""
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Argument(help="CSV or Parquet table.")],
+    schema: Annotated[str, typer.Option(help="Shipped schema or TOML file.")],
+    batch: Annotated[float, typer.Option(min=1, help="Records a batch holds on average.")] = 1,
+) -> None:
+    """Check a table against a schema and show what cleaning would do; nothing leaves here."""
+    declared = load_schema(schema)
+    table = load_table(data, declared)
+    splits = prepare(table, declared)
+    require_trainable(splits, batch)
+    report = table.report
+    shown = Table("what", "column", "rows", title=str(data))
+    shown.add_row("read", "", f"{report.rows_read:,}")
+    shown.add_row("duplicates", "", f"{report.duplicates:,}")
+    for what, counts in (("missing", report.missing), ("out of range", report.out_of_range)):
+        for column, count in counts.items():
+            shown.add_row(what, column, f"{count:,}")
+    shown.add_row("kept", "", f"{report.rows_kept:,}")
+    for part in ("train", "validation", "test"):
+        shown.add_row(part, "", f"{len(getattr(splits, part)):,}")
+    Console(highlight=False).print(shown)
+
+
+def main() -> None:
+    """Entry point of ``fedprune-client``."""
+    command_line(app)
+
+
+if __name__ == "__main__":
+    main()

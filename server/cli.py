@@ -1,0 +1,53 @@
+"""`fedprune-server`: what the central bank's operator does."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.console import command_line, new_app
+from common.model import layout_of
+from common.plan import load_plan
+from common.privacy.budgets import learning_rate, training_mechanism
+from common.segments import evaluation_rounds
+
+app = new_app("The central bank's end of a federation.")
+
+
+@app.callback()
+def _commands() -> None:
+    """Run a federation."""
+
+
+@app.command()
+def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
+    """Check a plan and show what follows from it, with the hash that institutions approve."""
+    agreed = load_plan(file)
+    size = layout_of(agreed.model, agreed.schema_.width).size
+    mechanism = training_mechanism(agreed)
+    shown = Table("fact", "value", title=agreed.name, show_header=False)
+    facts = {
+        "plan_sha256": agreed.digest(),
+        "institutions": f"{len(agreed.institutions)}, threshold {agreed.threshold}",
+        "model": f"{agreed.model.kind}, {size:,} weights on {agreed.schema_.width} features",
+        "epsilon": f"{agreed.privacy.epsilon} at delta {agreed.privacy.delta:g}",
+        "noise multiplier": f"{mechanism.noise_multiplier:.4f}, {mechanism.steps} steps",
+        "learning rate": f"{learning_rate(agreed):.4g}",
+        "aggregation": f"{agreed.aggregation.kind}, {agreed.aggregation.ring_bits}-bit ring",
+        "sparsity": f"{agreed.pruning.sparsity:g} by {agreed.pruning.score}",
+        "evaluation rounds": ", ".join(map(str, evaluation_rounds(agreed))),
+    }
+    for fact, value in facts.items():
+        shown.add_row(fact, value)
+    Console(highlight=False, soft_wrap=True).print(shown)
+
+
+def main() -> None:
+    """Entry point of ``fedprune-server``."""
+    command_line(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The directory of a simulated run: one run at a time, nothing of others overwritten."""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError
+from server.store import write_atomically
+
+LOCK = ".lock"
+OURS = {
+    LOCK,
+    "summary.json",
+    "rounds.csv",
+    "plan.toml",
+    "model.safetensors",
+    "curves.svg",
+}
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[Path]:
+    """Hold ``directory`` for one run, emptied of an earlier run's results.
+
+    Raises `ConfigError` when it is a file, holds anything but results, or another run writes there.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise ConfigError(f"{directory}: is a file: name another directory with --out")
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{directory}: another run writes here: name another directory with --out"
+            ) from error
+        strangers = sorted(path.name for path in directory.iterdir() if path.name not in OURS)
+        if strangers:
+            raise ConfigError(
+                f"{directory}: holds {strangers[0]!r}, which no run wrote:"
+                " name an empty directory with --out"
+            )
+        for name in OURS - {LOCK}:
+            (directory / name).unlink(missing_ok=True)
+        yield directory
+
+
+def write_results(directory: Path, summary: dict[str, Any], drawing: str) -> None:
+    """Write ``summary.json`` and ``curves.svg``."""
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    write_atomically(directory / "curves.svg", drawing.encode())
+    write_atomically(directory / "summary.json", (text + "\n").encode())

@@ -1,0 +1,87 @@
+"""One simulated run from start to results: rounds, baselines, progress, Ctrl-C."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from common.console import errors
+from common.segments import VALIDATION
+from server.aggregation import GlobalModel
+from server.evaluation import metrics
+from server.rounds import RoundReport
+from server.store import RunStore
+from simulations.baselines import BASELINES, RATES, Baseline, train_baseline
+from simulations.directory import write_results
+from simulations.inputs import Federation
+from simulations.outputs import curves, summarise
+from simulations.run import Run, Watch, simulate
+
+
+def execute(
+    federation: Federation, seed: int, dropout: float, directory: Path, *, baselines: bool
+) -> dict[str, Any]:
+    """Run, train the baselines, write the results; return the summary.
+
+    Ctrl-C ends the run after the last finished round, whose results are kept.
+    """
+    plan, splits = federation.plan, federation.splits
+    run, store, trained = Run(plan), RunStore(directory, plan), list[Baseline]()
+    started = time.monotonic()
+    seconds = 0.0
+    interrupted = False
+    with _progress() as progress:
+        watch = _watch(progress, plan.training.rounds + 1)
+
+        def keep(model: GlobalModel, report: RoundReport) -> None:
+            store.keep(model, report)
+            watch(model, report)
+
+        try:
+            simulate(run, splits, seed, dropout, keep)
+            seconds = time.monotonic() - started
+            for name in BASELINES if baselines else ():
+                per_round = _watch(progress, len(RATES) * (plan.training.rounds + 1), name)
+                trained.append(train_baseline(plan, name, splits, seed, per_round))
+        except KeyboardInterrupt:
+            interrupted = True
+            errors.print(f"interrupted: the {run.finished} finished rounds are kept")
+    summary = summarise(run, splits, seed, seconds or time.monotonic() - started, trained)
+    summary["interrupted"] = interrupted
+    write_results(directory, summary, curves(run, summary))
+    return summary
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=errors,
+    )
+
+
+def _watch(progress: Progress, total: int, name: str = "pruned") -> Watch:
+    """Return a watcher that moves a bar of ``total`` rounds."""
+    task = progress.add_task(name, total=total, state="")
+    auc: list[str] = [""]
+
+    def watch(model: GlobalModel, report: RoundReport) -> None:
+        if VALIDATION in report.counts:
+            auc[0] = f"AUC {metrics(report.counts[VALIDATION]).roc_auc:.3f}  "
+        kilobytes = report.bytes_up / 1000
+        state = f"{auc[0]}sparsity {report.sparsity:.1%}  {kilobytes:.1f} kB up"
+        progress.update(task, advance=1, state=state)
+
+    return watch

@@ -1,0 +1,104 @@
+"""From a command's options to the effective plan and the institutions' rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor, log10
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.cleaning import Table, clean
+from client.data import Splits, load_table, prepare
+from common.errors import ConfigError
+from common.plan import Plan, load_plan, plan_from_dict
+from common.schema import FeatureSchema, load_schema
+from simulations.consortium import consortium, pooled
+from simulations.partition import partition
+
+EMBEDDED = "credit_consortium"
+INSTITUTIONS = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line may say; None leaves a setting to the plan or its default."""
+
+    plan: Path | None = None
+    data: Path | None = None
+    schema: str | None = None
+    institutions: int | None = None
+    partition: str | None = None
+    seed: int = 0
+    settings: Mapping[tuple[str, str], Any] | None = None
+    """Values by plan section and key; those that are None are left alone."""
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The effective plan, and each institution's prepared rows by name."""
+
+    plan: Plan
+    splits: dict[str, Splits]
+
+
+def assemble(options: Options) -> Federation:
+    """Read or generate the data, deal it out, and settle the plan.
+
+    Without ``data`` the embedded consortium is used; its institutions are its natural parts.
+    """
+    base = load_plan(options.plan) if options.plan else None
+    schema = _schema(options, base)
+    count = options.institutions or (len(base.institutions) if base else INSTITUTIONS)
+    if options.data is None:
+        frames = consortium(institutions=count)
+        table = clean(pooled(frames), schema, "embedded data")
+    else:
+        table = load_table(options.data, schema)
+    kind = options.partition or ("iid" if options.data else "natural")
+    rng = np.random.default_rng(options.seed)
+    parts = [
+        table.select(rows, f"{table.source}, part {index}")
+        for index, rows in enumerate(partition(table.frame, schema, kind, count, rng))
+    ]
+    plan = _effective(options, base, schema, parts)
+    members = zip(plan.names, parts, strict=True)
+    return Federation(plan, {name: prepare(part, schema) for name, part in members})
+
+
+def _schema(options: Options, base: Plan | None) -> FeatureSchema:
+    if options.schema is not None:
+        return load_schema(options.schema)
+    if base is not None:
+        return base.schema_
+    if options.data is not None:
+        known = "name a shipped schema or a TOML file with --schema"
+        raise ConfigError(f"{options.data}: its schema is not known: {known}")
+    return load_schema(EMBEDDED)
+
+
+def _effective(
+    options: Options, base: Plan | None, schema: FeatureSchema, parts: list[Table]
+) -> Plan:
+    fields: dict[str, Any] = base.to_dict() if base else {"name": _slug(schema.name)}
+    fields["schema"] = schema.model_dump(mode="json", exclude_none=True)
+    if base is None or len(base.institutions) != len(parts):
+        width = max(2, len(str(len(parts) - 1)))
+        fields["institutions"] = [
+            {"name": f"bank-{index:0{width}d}", "size": rounded(len(part.frame))}
+            for index, part in enumerate(parts)
+        ]
+    for (section, key), value in (options.settings or {}).items():
+        if value is not None:
+            fields.setdefault(section, {})[key] = value
+    return plan_from_dict(fields, str(options.plan) if options.plan else "the options")
+
+
+def rounded(size: int) -> int:
+    """Return ``size`` to two significant digits: what an institution would declare."""
+    unit: int = 10 ** max(0, floor(log10(size)) - 1)
+    return round(size / unit) * unit
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace("_", "-")

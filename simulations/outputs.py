@@ -1,0 +1,105 @@
+"""What a simulation leaves behind: the summary, and the curves as a picture."""
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from client.data import Splits
+from client.training import NOISE_SOURCE
+from common.privacy.budgets import learning_rate, training_mechanism
+from common.segments import TEST, VALIDATION
+from server.evaluation import metrics
+from simulations.baselines import Baseline
+from simulations.run import Run, exact_metrics
+
+EVALUATION = "exact, outside epsilon"
+PROTOCOL = "four trips, unsigned keys"
+
+
+def summarise(
+    run: Run, splits: Mapping[str, Splits], seed: int, seconds: float, baselines: list[Baseline]
+) -> dict[str, Any]:
+    """Return the summary of a run; bytes are per institution, all trips of a round.
+
+    ``auc`` and ``pr_auc`` are exact on the pooled test rows, which only a simulator sees;
+    ``auc_private`` is what the server computed from the sums (None until the last round).
+    """
+    plan, model = run.plan, run.final
+    test = {name: part.test for name, part in splits.items()}
+    auc, pr_auc = exact_metrics(model, plan, test)
+    released = [report.counts[TEST] for report in run.reports if TEST in report.counts]
+    trained = [report for report in run.reports if report.round < plan.training.rounds]
+    private = plan.privacy.epsilon != "none"
+    summary = {
+        "auc": auc,
+        "auc_private": metrics(released[-1]).roc_auc if released else None,
+        "pr_auc": pr_auc,
+        "epsilon": run.epsilon if private else "none",
+        "delta": plan.privacy.delta,
+        "sparsity": 1 - model.kept / model.mask.size,
+        "weights_total": model.mask.size,
+        "weights_kept": model.kept,
+        "rounds": run.finished,
+        "bytes_up_first_round": trained[0].bytes_up,
+        "bytes_up_last_round": trained[-1].bytes_up,
+        "seconds": seconds,
+        "aggregation": plan.aggregation.kind,
+        "protocol": PROTOCOL if plan.aggregation.kind == "secure" else "unmasked (research)",
+        "noise": plan.privacy.noise if private else "none",
+        "noise_multiplier": training_mechanism(plan).noise_multiplier,
+        "noise_source": NOISE_SOURCE if private else "none",
+        "evaluation": EVALUATION,
+        "learning_rate": learning_rate(plan),
+        "seed": seed,
+        "plan_sha256": plan.digest(),
+    }
+    for baseline in baselines:
+        summary[f"auc_{baseline.name}"] = baseline.auc
+        summary[f"pr_auc_{baseline.name}"] = baseline.pr_auc
+        summary[f"learning_rate_{baseline.name}"] = baseline.learning_rate
+        summary[f"weights_{baseline.name}"] = baseline.weights
+    return summary
+
+
+PANELS = ("ROC-AUC", "sparsity, %", "kB up per institution")
+
+
+def curves(run: Run, summary: Mapping[str, Any]) -> str:
+    """Return an SVG of AUC, sparsity and bytes by round."""
+    reports = [report for report in run.reports if report.survivors]
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "fedprune", "font.size": 10, "svg.fonttype": "path"}
+    ):
+        figure = Figure(figsize=(12, 3.6), layout="constrained")
+        auc, sparsity, traffic = figure.subplots(1, 3)
+        evaluated = [
+            (report.round, metrics(report.counts[VALIDATION]).roc_auc)
+            for report in reports
+            if VALIDATION in report.counts
+        ]
+        if evaluated:
+            auc.plot(*zip(*evaluated, strict=True), "o-", label="validation, from the sums")
+        auc.plot([run.finished], [summary["auc"]], "D", color="C3", label="test, exact")
+        for index, name in enumerate(("logistic", "dense")):
+            if f"auc_{name}" in summary:
+                level = summary[f"auc_{name}"]
+                auc.axhline(level, color="grey", ls=("--", ":")[index], label=f"test, {name}")
+        auc.legend(fontsize=8)
+        rounds = [report.round for report in reports if report.round < run.plan.training.rounds]
+        sparsity.plot(rounds, [100 * r.sparsity for r in reports[: len(rounds)]], color="C1")
+        sparsity.set_ylim(-2, 102)
+        traffic.plot(rounds, [r.bytes_up / 1000 for r in reports[: len(rounds)]], color="C2")
+        traffic.set_ylim(bottom=0)
+        for axes, title in zip((auc, sparsity, traffic), PANELS, strict=True):
+            axes.set_title(title)
+            axes.set_xlabel("round")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+        drawing = StringIO()
+        figure.savefig(drawing, format="svg", metadata={"Date": None})
+    return drawing.getvalue()
