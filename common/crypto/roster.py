@@ -6,6 +6,7 @@ asking: a revocation can exclude but never smuggle in.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Self, final
 
@@ -130,6 +131,11 @@ class Identity(Body):
         agreement = public_key(self.agreement_private)
         signature = sign(self.signing_private, SIGNED_MEMBER, _claim(name, signing, agreement))
         return Member(signing_public=signing, agreement_public=agreement, signature=signature)
+
+
+def roster_hash(names: Iterable[str]) -> str:
+    """Return the hash that stands for the members under plain aggregation, which needs no keys."""
+    return hashlib.sha256(b"fedprune/1/names/" + "\n".join(sorted(names)).encode()).hexdigest()
 
 
 def _claim(name: str, signing: bytes, agreement: bytes) -> bytes:
