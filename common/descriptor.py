@@ -11,6 +11,7 @@ from math import isfinite
 
 from pydantic import TypeAdapter, ValidationError
 
+from common.crypto.refusals import RingError
 from common.errors import ProtocolError
 
 
@@ -58,7 +59,7 @@ class RoundDescriptor:
         if list(self.cohort) != sorted(set(self.cohort)):
             raise ProtocolError("cohort is not sorted or names an institution twice")
         if not 16 <= self.ring_bits <= 32:
-            raise ProtocolError(f"ring of {self.ring_bits} bits is outside 16 to 32")
+            raise RingError(f"ring of {self.ring_bits} bits is outside 16 to 32")
         names = [segment.name for segment in self.segments]
         if len(set(names)) != len(names):
             raise ProtocolError("a segment name occurs twice in the descriptor")

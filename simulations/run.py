@@ -10,16 +10,18 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from client.app import build_app as build_client
 from client.data import Examples, Splits, require_trainable
-from client.stages import Institution
+from client.stages import Institution, Membership
 from common.entropy import SeededEntropy
 from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
 from common.privacy.budgets import training_mechanism
 from server.aggregation import GlobalModel
+from server.app import Task
 from server.app import build_app as build_server
 from server.rounds import RoundReport
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
+from simulations.rehearsal import seeded_identity, seeded_roster
 
 Watch = Callable[[GlobalModel, RoundReport], None]
 
@@ -67,10 +69,13 @@ def simulate(
     """
     plan = run.plan
     nodes = {}
+    roster = seeded_roster(plan.names, seed)
     for node, name in enumerate(plan.names, start=SERVER_NODE + 1):
         require_trainable(splits[name], plan.expected_batch(name))
         entropy = SeededEntropy(seed, f"institution/{name}")
-        nodes[node] = Institution(name, plan, partial(splits.__getitem__, name), entropy)
+        membership = Membership(seeded_identity(name, seed), roster)
+        rows = partial(splits.__getitem__, name)
+        nodes[node] = Institution(name, plan, rows, entropy, membership)
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
         run.model = model
@@ -78,13 +83,13 @@ def simulate(
         if watch is not None:
             watch(model, report)
 
-    server = build_server(lambda _: (plan, keep), SeededEntropy(seed, "server"))
+    server = build_server(lambda _: Task(plan, keep, roster), SeededEntropy(seed, "server"))
     client = build_client(lambda context: nodes[context.node_id])
     grid = InProcessGrid(client, nodes, departures(seed, dropout))
     server(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
 
 
-TRIPS = ("query.advertise", "query.share", "train.update", "train.unmask")
+TRIPS = ("query.advertise", "train.update", "query.sign", "train.unmask")
 
 
 def departures(seed: int, rate: float) -> Callable[[Message], bool]:
