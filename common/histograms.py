@@ -3,8 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-LOGIT_RANGE = 6.0
-"""Logits beyond +-6 (scores below .0025 or above .9975) share the outermost bins."""
+LOGIT_RANGE = 5.0
+"""Logits beyond +-5 (scores below .0067 or above .9933) share the outermost bins.
+
+A wider range leaves bins empty, and noise falls on empty bins as on full ones.
+"""
 
 
 def histogram(

@@ -124,11 +124,17 @@ class PruningPlan(Section):
 
 
 class EvaluationPlan(Section):
-    """``rounds`` evaluations spread over the run; score histograms of ``bins`` bins a class."""
+    """``rounds`` evaluations spread over the run; score histograms of ``bins`` bins a class.
+
+    ``epsilon``, at the delta of ``privacy``, is spent once by the validation rows over all
+    rounds and once by the test rows; they train nothing. "none" counts exactly, which no
+    epsilon covers: research only.
+    """
 
     rounds: Annotated[int, Field(ge=1, le=1_000)] = 6
-    bins: Annotated[int, Field(ge=2, le=1_000)] = 50
-    noise: Literal["none"] = "none"
+    bins: Annotated[int, Field(ge=2, le=1_000)] = 20
+    noise: Literal["gaussian", "none"] = "gaussian"
+    epsilon: Annotated[float, Field(gt=0, le=50)] = 1.0
 
 
 class Plan(Section):
@@ -212,6 +218,11 @@ class Plan(Section):
     def names(self) -> tuple[str, ...]:
         """Names of the institutions, sorted."""
         return tuple(sorted(institution.name for institution in self.institutions))
+
+    @property
+    def largest_size(self) -> int:
+        """The largest declared size: the most an institution counts in a bin."""
+        return max(institution.size for institution in self.institutions)
 
     def weight(self, name: str) -> float:
         """Averaging weight of an institution, in (0, 1]: its share of the largest size."""

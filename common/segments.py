@@ -1,9 +1,11 @@
 """What one vector holds in each round: derived from the plan by both sides, never negotiated."""
 
-from math import sqrt
+from dataclasses import replace
+from math import ceil, sqrt
 
 from common.descriptor import Segment
 from common.plan import Plan
+from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import learning_rate, training_mechanism
 
 UPDATE = "update"
@@ -11,7 +13,7 @@ VALIDATION = "validation"
 TEST = "test"
 
 NOISE_TAIL = 8.0
-"""Standard deviations of noise an update holds before it saturates (chance 1e-15 a value)."""
+"""Standard deviations of noise a value holds before it saturates (chance 1e-15 a value)."""
 
 
 def evaluation_rounds(plan: Plan) -> tuple[int, ...]:
@@ -22,6 +24,27 @@ def evaluation_rounds(plan: Plan) -> tuple[int, ...]:
     """
     rounds, count = plan.training.rounds, min(plan.evaluation.rounds, plan.training.rounds)
     return tuple(rounds * (index + 1) // count for index in range(count))
+
+
+def evaluation_mechanism(plan: Plan, name: str) -> SampledGaussian:
+    """Return what an institution runs over the whole plan on the rows of a histogram segment.
+
+    Validation rows are counted in every evaluation round, test rows once. A record changes one
+    count by one, so the noise multiplier is the standard deviation of a count in records.
+    """
+    evaluation, privacy = plan.evaluation, plan.privacy
+    steps = len(evaluation_rounds(plan)) if name == VALIDATION else 1
+    once = SampledGaussian(noise_multiplier=0.0, sample_rate=1.0, steps=1)
+    if evaluation.noise == "none":
+        return replace(once, steps=steps)
+    # So many Gaussian mechanisms are exactly one with as much less noise: calibrated once.
+    once = once.calibrated(evaluation.epsilon, privacy.delta, privacy.accountant)
+    return replace(once, noise_multiplier=once.noise_multiplier * sqrt(steps), steps=steps)
+
+
+def counting_noise(plan: Plan, name: str, survivors: int) -> float:
+    """Return the standard deviation of the noise on each count of a sum over survivors."""
+    return evaluation_mechanism(plan, name).noise_multiplier * sqrt(survivors)
 
 
 def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]:
@@ -35,10 +58,15 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
         segments.append(_update_segment(plan, kept))
     if round_number in evaluation_rounds(plan):
         counts = (VALIDATION, TEST) if round_number == plan.training.rounds else (VALIDATION,)
-        most = max(institution.size for institution in plan.institutions)
-        bins = plan.evaluation.bins
-        segments += [Segment(name, 2 * bins, scale=1.0, bound=float(most)) for name in counts]
+        segments += [_count_segment(plan, name) for name in counts]
     return tuple(segments)
+
+
+def _count_segment(plan: Plan, name: str) -> Segment:
+    """Count in whole records: a scale of one keeps noise that is an integer as it is."""
+    noise = ceil(NOISE_TAIL * evaluation_mechanism(plan, name).noise_multiplier)
+    bound = float(plan.largest_size + noise)
+    return Segment(name, 2 * plan.evaluation.bins, scale=1.0, bound=bound)
 
 
 def _update_segment(plan: Plan, kept: int) -> Segment:

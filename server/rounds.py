@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,9 @@ from common.plan import Plan
 from common.pruning.masks import prune
 from common.pruning.schedules import SCHEDULES, sparsity_due
 from common.pruning.scores import SCORES
-from common.segments import UPDATE
+from common.segments import UPDATE, counting_noise
 from server.aggregation import Attempt, GlobalModel, Sums
+from server.evaluation import Estimate, estimate
 from server.exchange import Exchange, Traffic
 
 log = logging.getLogger("fedprune.server")
@@ -26,7 +28,10 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What a round was: survivors, sums of counts by segment, bytes an institution, seconds."""
+    """What a round was: survivors, sums of counts by segment, bytes an institution, seconds.
+
+    ``noise`` is the standard deviation of the noise on each count of a segment.
+    """
 
     round: int
     epoch: int
@@ -34,9 +39,15 @@ class RoundReport:
     kept: int
     sparsity: float
     counts: dict[str, NDArray[np.float64]]
+    noise: dict[str, float]
     bytes_up: int
     bytes_down: int
     seconds: float
+
+    @cached_property
+    def estimates(self) -> dict[str, Estimate]:
+        """What the counts of each segment tell of the received model."""
+        return {name: estimate(self.counts[name], self.noise[name]) for name in self.counts}
 
 
 def initial_model(plan: Plan, stream: Stream) -> GlobalModel:
@@ -71,6 +82,7 @@ def run_rounds(
                 " bring them back and resume"
             )
         kept = model.kept
+        counts = {name: total for name, total in sums.items() if name != UPDATE}
         model = _advance(model, plan, sums)
         traffic, members = exchange.traffic, max(1, len(survivors))
         yield (
@@ -81,7 +93,8 @@ def run_rounds(
                 survivors=survivors,
                 kept=kept,
                 sparsity=1 - kept / model.mask.size,
-                counts={name: counts for name, counts in sums.items() if name != UPDATE},
+                counts=counts,
+                noise={name: counting_noise(plan, name, len(survivors)) for name in counts},
                 bytes_up=sum(traffic.up[name] for name in survivors) // members,
                 bytes_down=sum(traffic.down[name] for name in survivors) // members,
                 seconds=clock() - started,

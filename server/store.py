@@ -15,11 +15,19 @@ from common.plan import Plan
 from common.pruning.masks import pack_mask
 from common.segments import TEST, VALIDATION
 from server.aggregation import GlobalModel
-from server.evaluation import metrics
 from server.rounds import RoundReport
 
 PARTIAL = ".partial"
 """End of a file's name while it is written."""
+
+METRICS = {
+    "auc": "roc_auc",
+    "pr_auc": "pr_auc",
+    "ks": "ks",
+    "brier": "brier",
+    "calibration": "calibration",
+}
+"""Columns of a released histogram, and what they show of it."""
 
 COLUMNS = (
     "round",
@@ -32,7 +40,15 @@ COLUMNS = (
     "bytes_up",
     "bytes_down",
     "seconds",
+    *(
+        f"{metric}_{part}{end}"
+        for part in (VALIDATION, TEST)
+        for metric in METRICS
+        for end in ("", "_sd")
+        if (metric, end) != ("auc", "")
+    ),
 )
+"""A metric's standard deviation is that of the noise on the counts it was computed from."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -47,23 +63,22 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def round_row(report: RoundReport) -> dict[str, str | int | float]:
     """Return a report as a row of ``rounds.csv``; a metric not released is an empty cell."""
-    auc = {
-        name: round(metrics(report.counts[name]).roc_auc, 6) if name in report.counts else ""
-        for name in (VALIDATION, TEST)
+    row: dict[str, str | int | float] = dict.fromkeys(COLUMNS, "")
+    row |= {
+        "round": report.round,
+        "epoch": report.epoch,
+        "survivors": len(report.survivors),
+        "weights_kept": report.kept,
+        "sparsity": round(report.sparsity, 6),
+        "bytes_up": report.bytes_up,
+        "bytes_down": report.bytes_down,
+        "seconds": round(report.seconds, 4),
     }
-    values = (
-        report.round,
-        report.epoch,
-        len(report.survivors),
-        report.kept,
-        round(report.sparsity, 6),
-        auc[VALIDATION],
-        auc[TEST],
-        report.bytes_up,
-        report.bytes_down,
-        round(report.seconds, 4),
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+    for part, estimated in report.estimates.items():
+        for metric, field in METRICS.items():
+            row[f"{metric}_{part}"] = round(getattr(estimated.value, field), 6)
+            row[f"{metric}_{part}_sd"] = round(getattr(estimated.sd, field), 6)
+    return row
 
 
 def model_bytes(model: GlobalModel, plan: Plan) -> bytes:

@@ -19,7 +19,6 @@ from rich.progress import (
 from common.console import errors
 from common.segments import VALIDATION
 from server.aggregation import GlobalModel
-from server.evaluation import metrics
 from server.rounds import RoundReport
 from server.store import RunStore
 from simulations.baselines import BASELINES, RATES, Baseline, train_baseline
@@ -99,7 +98,7 @@ def _watch(progress: Progress, total: int, name: str = "pruned") -> Watch:
 
     def watch(model: GlobalModel, report: RoundReport) -> None:
         if VALIDATION in report.counts:
-            auc[0] = f"AUC {metrics(report.counts[VALIDATION]).roc_auc:.3f}  "
+            auc[0] = f"AUC {report.estimates[VALIDATION].value.roc_auc:.3f}  "
         kilobytes = report.bytes_up / 1000
         state = f"{auc[0]}sparsity {report.sparsity:.1%}  {kilobytes:.1f} kB up"
         progress.update(task, advance=1, state=state)

@@ -10,13 +10,14 @@ from matplotlib.ticker import MaxNLocator
 
 from client.data import Splits
 from client.training import NOISE_SOURCE
+from common.plan import Plan
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.segments import TEST, VALIDATION
-from server.evaluation import metrics
+from common.segments import TEST, VALIDATION, evaluation_rounds
+from server.evaluation import Estimate
+from server.store import METRICS
 from simulations.baselines import Baseline
 from simulations.run import Run, exact_metrics
 
-EVALUATION = "exact, outside epsilon"
 PROTOCOL = "four trips, unsigned keys"
 
 
@@ -26,17 +27,18 @@ def summarise(
     """Return the summary of a run; bytes are per institution, all trips of a round.
 
     ``auc`` and ``pr_auc`` are exact on the pooled test rows, which only a simulator sees;
-    ``auc_private`` is what the server computed from the sums (None until the last round).
+    ``auc_private`` and its like are what the server computed from the sums, each with the
+    standard deviation of the noise in them (None until the last round).
     """
     plan, model = run.plan, run.final
     test = {name: part.test for name, part in splits.items()}
     auc, pr_auc = exact_metrics(model, plan, test)
-    released = [report.counts[TEST] for report in run.reports if TEST in report.counts]
+    released = [report.estimates[TEST] for report in run.reports if TEST in report.counts]
     trained = [report for report in run.reports if report.round < plan.training.rounds]
     private = plan.privacy.epsilon != "none"
     summary = {
         "auc": auc,
-        "auc_private": metrics(released[-1]).roc_auc if released else None,
+        **_private(released[-1] if released else None),
         "pr_auc": pr_auc,
         "epsilon": run.epsilon if private else "none",
         "delta": plan.privacy.delta,
@@ -52,7 +54,8 @@ def summarise(
         "noise": plan.privacy.noise if private else "none",
         "noise_multiplier": training_mechanism(plan).noise_multiplier,
         "noise_source": NOISE_SOURCE if private else "none",
-        "evaluation": EVALUATION,
+        "evaluation": evaluation_of(plan),
+        "evaluation_epsilon": _evaluation_epsilon(plan),
         "learning_rate": learning_rate(plan),
         "seed": seed,
         "plan_sha256": plan.digest(),
@@ -63,6 +66,29 @@ def summarise(
         summary[f"learning_rate_{baseline.name}"] = baseline.learning_rate
         summary[f"weights_{baseline.name}"] = baseline.weights
     return summary
+
+
+def _private(released: Estimate | None) -> dict[str, float | None]:
+    shown: dict[str, float | None] = {}
+    for name, field in METRICS.items():
+        shown[f"{name}_private"] = getattr(released.value, field) if released else None
+        shown[f"{name}_private_sd"] = getattr(released.sd, field) if released else None
+    return shown
+
+
+def _evaluation_epsilon(plan: Plan) -> float | str:
+    return plan.evaluation.epsilon if plan.evaluation.noise != "none" else "none"
+
+
+def evaluation_of(plan: Plan) -> str:
+    """Say what the private metrics cost the records they are counted on."""
+    evaluation = plan.evaluation
+    if evaluation.noise == "none":
+        return "exact counts, outside epsilon (research)"
+    return (
+        f"discrete Gaussian counts: epsilon {evaluation.epsilon:g} for validation rows over"
+        f" {len(evaluation_rounds(plan))} rounds, {evaluation.epsilon:g} for test rows, once"
+    )
 
 
 PANELS = ("ROC-AUC", "sparsity, %", "kB up per institution")
@@ -77,7 +103,7 @@ def curves(run: Run, summary: Mapping[str, Any]) -> str:
         figure = Figure(figsize=(12, 3.6), layout="constrained")
         auc, sparsity, traffic = figure.subplots(1, 3)
         evaluated = [
-            (report.round, metrics(report.counts[VALIDATION]).roc_auc)
+            (report.round, report.estimates[VALIDATION].value.roc_auc)
             for report in reports
             if VALIDATION in report.counts
         ]

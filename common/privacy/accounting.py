@@ -5,7 +5,8 @@ read in processes that never ask.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -33,16 +34,7 @@ class SampledGaussian:
 
     def epsilon(self, delta: float, accountant: str) -> float:
         """Return epsilon at ``delta`` by Opacus' accountant ("prv": Gopi et al. 2021; "rdp")."""
-        if self.steps == 0:
-            return 0.0
-        if self.noise_multiplier == 0:
-            return inf
-        from opacus.accountants import create_accountant  # noqa: PLC0415
-
-        ledger = create_accountant(mechanism=accountant)
-        ledger.history = [(self.noise_multiplier, self.sample_rate, self.steps)]
-        with _quiet():
-            return float(ledger.get_epsilon(delta=delta))
+        return composed_epsilon((self,), delta, accountant)
 
     def calibrated(self, epsilon: float, delta: float, accountant: str) -> "SampledGaussian":
         """Return the mechanism with the least noise that spends at most ``epsilon``."""
@@ -50,6 +42,27 @@ class SampledGaussian:
             epsilon, delta, self.sample_rate, self.steps, accountant
         )
         return replace(self, noise_multiplier=noise_multiplier)
+
+
+def composed_epsilon(mechanisms: Sequence[SampledGaussian], delta: float, accountant: str) -> float:
+    """Return epsilon at ``delta`` of several mechanisms on the same records, one after another."""
+    steps: Counter[tuple[float, float]] = Counter()
+    for mechanism in mechanisms:
+        steps[mechanism.noise_multiplier, mechanism.sample_rate] += mechanism.steps
+    history = tuple(sorted((*kind, number) for kind, number in steps.items() if number))
+    if any(noise_multiplier == 0 for noise_multiplier, *_ in history):
+        return inf
+    return _epsilon(history, delta, accountant) if history else 0.0
+
+
+@lru_cache(maxsize=256)
+def _epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accountant: str) -> float:
+    from opacus.accountants import create_accountant  # noqa: PLC0415
+
+    ledger = create_accountant(mechanism=accountant)
+    ledger.history = list(history)
+    with _quiet():
+        return float(ledger.get_epsilon(delta=delta))
 
 
 @contextmanager
