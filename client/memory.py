@@ -1,7 +1,8 @@
 """What an institution remembers between the trips of a run.
 
-It lives in Flower's ``Context.state`` on the institution's own machine and dies with the
-SuperNode, which is a dropout, not a loss. What must never be forgotten stands in the journal.
+It lives in Flower's ``Context.state`` on the institution's own machine, which is saved only
+after the reply has left and dies with the SuperNode: a dropout, not a loss. What protects
+records must outlive both, so it stands in the ledger (`client.ledger`).
 """
 
 from dataclasses import asdict, dataclass
@@ -16,19 +17,11 @@ RECORD = "fedprune"
 class Memory:
     """State of one run; every default means "nothing yet".
 
-    ``vector`` is the encoded, unmasked vector of ``round``, kept to be sent again bit for bit;
-    ``binding`` says what it was computed from. ``epoch`` is the last one that keys were made
-    for, ``opened`` the last round for which openings left the institution. ``roster`` is the
-    approved one after revocations, ``secrets`` the stored `common.crypto.stages.State`.
+    ``roster`` is the approved one after revocations, ``secrets`` the stored
+    `common.crypto.stages.State` of the current epoch.
     """
 
     run: str = ""
-    round: int = -1
-    epoch: int = -1
-    opened: int = -1
-    mask: bytes = b""
-    vector: bytes = b""
-    binding: str = ""
     roster: bytes = b""
     secrets: bytes = b""
 
@@ -46,5 +39,5 @@ class Memory:
         return cls(**fields)
 
     def __repr__(self) -> str:
-        """Show where the run stands and nothing secret."""
-        return f"Memory(run={self.run!r}, round={self.round}, epoch={self.epoch})"
+        """Show the run and nothing secret."""
+        return f"Memory(run={self.run!r})"

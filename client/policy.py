@@ -4,8 +4,9 @@ Every refusal has a ``reason`` that tells the server what was wrong with the req
 nothing about the institution's records.
 """
 
-from client.journal import RoundReplayedError
+from client.ledger import Standing
 from client.memory import Memory
+from client.refusals import RoundReplayedError
 from common.crypto.refusals import OtherRosterError
 from common.descriptor import RoundDescriptor
 from common.errors import PolicyError
@@ -62,23 +63,27 @@ class MaskRefusedError(PolicyError):
     reason = "mask is not nested or prunes too far"
 
 
-def require_epoch(memory: Memory, run: str, round_number: int, epoch: int, plan: Plan) -> None:
+def require_run(memory: Memory, run: str) -> None:
+    """Hold a session to the run it began with."""
+    if memory.run not in ("", run):
+        raise RunChangedError(f"run {run!r} is not the run {memory.run!r} of this session")
+
+
+def require_epoch(standing: Standing, round_number: int, epoch: int, plan: Plan) -> None:
     """Let a new epoch of the current or a later round begin."""
-    require_round(memory, run, round_number, plan)
-    if epoch <= memory.epoch:
+    require_round(standing, round_number, plan)
+    if epoch <= standing.epoch:
         raise RoundReplayedError(f"epoch {epoch} is in the past")
 
 
-def require_round(memory: Memory, run: str, round_number: int, plan: Plan) -> None:
+def require_round(standing: Standing, round_number: int, plan: Plan) -> None:
     """Let the current or a later round of this run be worked on, if it was not opened."""
-    if memory.run not in ("", run):
-        raise RunChangedError(f"run {run!r} is not the run {memory.run!r} of this session")
     if not 0 <= round_number <= plan.training.rounds:
         raise RoundReplayedError(f"round {round_number} is not in the plan")
-    if round_number < memory.round:
+    if round_number < standing.round:
         raise RoundReplayedError(f"round {round_number} is in the past")
     # A second opening of a round, with one survivor less, would reveal that survivor.
-    if round_number <= memory.opened:
+    if round_number <= standing.opened:
         raise RoundReplayedError(f"round {round_number} may have been opened already")
 
 
@@ -87,7 +92,7 @@ def require_descriptor(
 ) -> None:
     """Let a round be trained: its terms are the plan's.
 
-    ``mask`` is the mask [d] of this round; ``memory.mask`` is unpacked by the caller's stage.
+    ``mask`` is the mask [d] of this round.
     """
     approved = (plan.digest(), memory.run or descriptor.run)
     if (descriptor.plan_hash, descriptor.run) != approved:

@@ -6,14 +6,16 @@ these import neither torch nor pandas.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from client.journal import Journal, VolatileJournal
+from client.entries import Mark, Place
+from client.ledger import Clock, Ledger, Standing, memory_ledger
 from client.memory import Memory
-from client.policy import require_epoch
+from client.policy import require_epoch, require_run
 from common import messages as wire
 from common.crypto import secagg
 from common.crypto.refusals import OtherRosterError
@@ -49,7 +51,8 @@ class Institution:
     rows: Callable[[], Splits]
     entropy: Entropy
     membership: Membership | None = None
-    journal: Journal = field(default_factory=VolatileJournal)
+    ledger: Ledger = field(default_factory=memory_ledger, repr=False)
+    clock: Clock = time.time
 
     @cached_property
     def splits(self) -> Splits:
@@ -69,6 +72,20 @@ class Institution:
             return roster_hash(self.plan.names)
         return self.party(memory).roster.digest
 
+    @property
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(self.clock())
+
+    def standing(self, run: str) -> Standing:
+        """Return what the ledger notes of a run under the approved plan."""
+        return self.ledger.standing(run, self.plan.digest())
+
+    def mark(self, mark: Mark, session: Session) -> None:
+        """Note a use of an epoch's keys before its result leaves; each happens once."""
+        place = Place(session.run, session.plan_hash, session.round, session.epoch)
+        self.ledger.mark(mark, place, self.now)
+
 
 _roster = lru_cache(maxsize=4)(Roster.from_bytes)
 
@@ -79,7 +96,7 @@ def join(
     """Say who this is and which plan it approved; an unfit table keeps it from joining."""
     _ = institution.splits
     plan_hash = institution.plan.digest()
-    epoch = max(memory.epoch, institution.journal.last_epoch(plan_hash))
+    epoch = institution.standing(request.run).epoch
     return memory, wire.JoinReply(institution.name, plan_hash, epoch)
 
 
@@ -87,7 +104,9 @@ def advertise(
     institution: Institution, memory: Memory, request: wire.AdvertiseRequest
 ) -> tuple[Memory, wire.AdvertiseReply]:
     """Begin an epoch with fresh keys: at the start, after an absence, or to repeat a round."""
-    require_epoch(memory, request.run, request.round, request.epoch, institution.plan)
+    require_run(memory, request.run)
+    standing = institution.standing(request.run)
+    require_epoch(standing, request.round, request.epoch, institution.plan)
     memory = _revoked(institution, memory, request.roster)
     party = institution.party(memory)
     session = Session(
@@ -100,13 +119,13 @@ def advertise(
     prepared, offer = prepare(institution, party, session)
     # Whatever was masked before can no longer be opened: its round begins anew.
     state = State(prepared=prepared)
-    memory = replace(memory, run=request.run, epoch=request.epoch, secrets=state.to_bytes())
+    memory = replace(memory, run=request.run, secrets=state.to_bytes())
     return memory, wire.AdvertiseReply(*offer.to_bytes())
 
 
 def prepare(institution: Institution, party: Party, session: Session) -> tuple[Prepared, Offer]:
     """Make and deal the keys of a session, whose epoch is spent by that."""
-    institution.journal.begin_epoch(session.plan_hash, session.epoch)
+    institution.mark("epoch", session)
     stream = institution.entropy.stream(f"epoch-{session.epoch}/advertise")
     return secagg.advertise(party, session, stream)
 
@@ -118,6 +137,7 @@ def sign(
     state = State.from_bytes(memory.secrets)
     masked = state.masked_for(request.digest)
     signed, signature = secagg.sign(institution.party(memory), masked, request.survivors)
+    institution.mark("signed", masked.session)
     state = state.model_copy(update={"current": signed})
     return replace(memory, secrets=state.to_bytes()), wire.SignReply(signature)
 
@@ -133,8 +153,8 @@ def unmask(
         institution.party(memory), masked, request.survivors, signatures
     )
     state = state.model_copy(update={"current": revealed})
-    memory = replace(memory, opened=masked.session.round, secrets=state.to_bytes())
-    return memory, wire.UnmaskReply(reveal.to_bytes())
+    institution.mark("opened", masked.session)
+    return replace(memory, secrets=state.to_bytes()), wire.UnmaskReply(reveal.to_bytes())
 
 
 def by_name(names: list[str], values: list[bytes]) -> dict[str, bytes]:

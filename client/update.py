@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from client.data import Examples
-from client.journal import RoundReplayedError
+from client.entries import Place
 from client.memory import Memory
 from client.policy import (
     ModelChangedError,
@@ -17,7 +17,10 @@ from client.policy import (
     require_nested,
     require_roster,
     require_round,
+    require_run,
 )
+from client.refusals import RoundReplayedError
+from client.spending import budget_of, charges_of
 from client.stages import Institution, prepare
 from client.training import LocalSteps, train
 from common import messages as wire
@@ -30,8 +33,9 @@ from common.descriptor import RoundDescriptor
 from common.histograms import histogram
 from common.model import Network, layout_of
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.pruning.masks import Mask, mask_hash, unpack_mask
-from common.segments import TEST, UPDATE, VALIDATION
+from common.privacy.counting import noised_counts
+from common.pruning.masks import Mask, mask_hash, pack_mask, unpack_mask
+from common.segments import TEST, UPDATE, VALIDATION, evaluation_mechanism
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
 """From the model on surviving weights and its mask to the encoded vector of a round."""
@@ -51,9 +55,11 @@ def update(
     descriptor = RoundDescriptor.from_json(request.descriptor)
     plan = institution.plan
     size = layout_of(plan.model, plan.schema_.width).size
-    before = unpack_mask(memory.mask, size) if memory.mask else np.ones(size, np.bool_)
+    standing = institution.standing(descriptor.run)
+    before = unpack_mask(standing.mask, size) if standing.mask else np.ones(size, np.bool_)
     mask = unpack_mask(request.mask, size) if request.mask else before
-    require_round(memory, descriptor.run, descriptor.round, plan)
+    require_run(memory, descriptor.run)
+    require_round(standing, descriptor.round, plan)
     require_nested(mask, before, plan)
     require_descriptor(descriptor, plan, institution.name, memory, mask)
     require_roster(descriptor, institution.approved_roster(memory))
@@ -63,26 +69,22 @@ def update(
     ):
         raise ModelChangedError("model or mask is not the one the descriptor names")
     binding = _binding(descriptor)
-    if descriptor.round == memory.round and binding != memory.binding:
+    if descriptor.round == standing.round and binding != standing.binding:
         raise RoundReplayedError("a repeated round shows another model, mask or segments")
     accepted = None if plan.aggregation.kind == "plain" else _accept(institution, memory, request)
 
-    if descriptor.round == memory.round:
-        vector = ring.unpack(memory.vector, descriptor.ring_bits, descriptor.length)
+    if descriptor.round == standing.round:
+        vector = ring.unpack(standing.vector, descriptor.ring_bits, descriptor.length)
     else:
         weights = wire.decode_weights(request.model, int(mask.sum()))
-        institution.journal.begin_round(descriptor.run, descriptor.round)
+        place = Place(descriptor.run, plan.digest(), descriptor.round, descriptor.epoch)
+        charges = charges_of(plan, descriptor.segments)
+        institution.ledger.charge(place, charges, budget_of(plan), institution.now)
         vector = (compute or _compute)(institution, descriptor, weights, mask)
-        memory = replace(
-            memory,
-            run=descriptor.run,
-            round=descriptor.round,
-            mask=request.mask or memory.mask,
-            vector=ring.pack(vector, descriptor.ring_bits),
-            binding=binding,
-        )
+        packed = ring.pack(vector, descriptor.ring_bits)
+        institution.ledger.store(place, binding, pack_mask(mask), packed, institution.now)
+    memory = replace(memory, run=descriptor.run)
     if accepted is None:
-        memory = replace(memory, epoch=descriptor.epoch)
         return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits), b"", b"")
     return _masked(institution, memory, accepted, vector)
 
@@ -105,10 +107,11 @@ def _masked(
 ) -> tuple[Memory, wire.UpdateReply]:
     """Mask the vector, and prepare the round that follows if there is one."""
     masked, values = secagg.mask(accepted, vector)
+    institution.mark("masked", masked.session)
     session, prepared, offered = masked.session.following(), None, (b"", b"")
     if session.round <= institution.plan.training.rounds:
         prepared, offer = prepare(institution, institution.party(memory), session)
-        offered, memory = offer.to_bytes(), replace(memory, epoch=session.epoch)
+        offered = offer.to_bytes()
     state = State(prepared=prepared, current=masked)
     packed = ring.pack(values, accepted.descriptor.ring_bits)
     return replace(memory, secrets=state.to_bytes()), wire.UpdateReply(packed, *offered)
@@ -135,7 +138,10 @@ def _compute(
             values[UPDATE] = weight * update[mask].astype(np.float64)
         else:
             examples = {VALIDATION: splits.validation, TEST: splits.test}[segment.name]
-            values[segment.name] = _counts(network, examples, plan.evaluation.bins)
+            sigma = evaluation_mechanism(plan, segment.name).noise_multiplier
+            draws = institution.entropy.stream(f"round-{descriptor.round}/{segment.name}")
+            counts = _counts(network, examples, plan.evaluation.bins)
+            values[segment.name] = noised_counts(counts, plan.largest_size, sigma, draws)
     rounding = institution.entropy.stream(f"round-{descriptor.round}/encode")
     return ring.encode_vector(descriptor, values, rounding)
 

@@ -1,0 +1,195 @@
+"""What an institution spent and promised, noted before anything that depends on it leaves.
+
+`Ledger` is the one way in; where its lines lie is a `Store`'s business: memory for simulations,
+which must not wait for disks, and `client.ledger_file` for institutions.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from client.book import Book
+from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release
+from client.limits import UNLIMITED, Limits
+
+
+class Transaction(Protocol):
+    """A ledger that nobody else changes meanwhile; durable when its context ends without error."""
+
+    def entries(self, after: int) -> Iterable[Entry]:
+        """Return the lines after a sequence number, in order."""
+        ...
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write the next lines."""
+        ...
+
+    def kept(self) -> Mapping[str, Kept]:
+        """Return the last stored vector of each plan hash."""
+        ...
+
+    def keep(self, plan_hash: str, kept: Kept) -> None:
+        """Replace the stored vector of a plan."""
+        ...
+
+
+class Store(Protocol):
+    """Where the lines of a ledger lie."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Return a transaction that excludes all others, of other processes too."""
+        ...
+
+
+@dataclass
+class MemoryStore:
+    """A store that lasts as long as the process: for simulations and tests."""
+
+    lines: list[Entry] = field(default_factory=list)
+    vectors: dict[str, Kept] = field(default_factory=dict)
+
+    @contextmanager
+    def transaction(self) -> Iterator["MemoryStore"]:
+        """Return itself: nobody else has it."""
+        yield self
+
+    def entries(self, after: int) -> Iterable[Entry]:
+        """Return the lines after a sequence number."""
+        return self.lines[after:]
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Add lines."""
+        self.lines.extend(entries)
+
+    def kept(self) -> Mapping[str, Kept]:
+        """Return the stored vectors."""
+        return self.vectors
+
+    def keep(self, plan_hash: str, kept: Kept) -> None:
+        """Replace a stored vector."""
+        self.vectors[plan_hash] = kept
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an institution stands in a run; every default means "nothing yet".
+
+    ``round``, ``binding``, ``mask`` and ``vector`` are of the last stored vector, ``epoch`` is
+    the last one that keys were made for, ``opened`` the last round whose openings left.
+    """
+
+    run: str = ""
+    round: int = -1
+    epoch: int = -1
+    opened: int = -1
+    binding: str = ""
+    mask: bytes = b""
+    vector: bytes = field(default=b"", repr=False)
+
+
+class Ledger:
+    """An institution's own account of one table, and of the runs it takes part in.
+
+    Times are Unix seconds. Every refusal stands in `client.refusals`.
+    """
+
+    def __init__(self, store: Store, table: str, limits: Limits = UNLIMITED) -> None:
+        """Open the ledger; ``table`` is the institution's lasting name for its rows."""
+        self._store, self._table, self._limits = store, table, limits
+        self._forget()
+
+    def standing(self, run: str, plan_hash: str) -> Standing:
+        """Return what is noted of a run."""
+        place = Place(run, plan_hash, -1, -1)
+        with self._open() as (transaction, book):
+            epoch, opened = book.last("epoch", place), book.last("opened", place)
+            noted = book.stored.get(plan_hash)
+            if noted is None or noted.run != run:
+                return Standing(run, epoch=epoch, opened=opened)
+            vectors = transaction.kept()
+            book.verify(vectors)
+            kept = vectors[plan_hash]
+            return Standing(run, kept.round, epoch, opened, kept.binding, kept.mask, kept.vector)
+
+    def charge(self, place: Place, releases: tuple[Release, ...], budget: Budget, now: int) -> None:
+        """Charge a round before its work; see `client.book.Book.charge` for what is refused."""
+        with self._open() as (transaction, book):
+            drafts = book.charge(place, releases, budget, now)
+            self._append(transaction, drafts, now)
+
+    def store(self, place: Place, binding: str, mask: bytes, vector: bytes, now: int) -> None:
+        """Keep the encoded vector of a charged round, before anything of it leaves."""
+        kept = Kept.of(place, binding, mask, vector)
+        with self._open() as (transaction, book):
+            book.require_charged(place)
+            transaction.keep(place.plan_hash, kept)
+            self._append(transaction, [Draft("stored", place, digest=kept.digest)], now)
+
+    def mark(self, mark: Mark, place: Place, now: int) -> None:
+        """Note that keys were made for an epoch, used in it, or a round was opened: once each.
+
+        A vector whose round was opened is never sent again, so it is erased.
+        """
+        with self._open() as (transaction, book):
+            self._append(transaction, book.marked(mark, place), now)
+            kept = transaction.kept().get(place.plan_hash) if mark == "opened" else None
+            if kept is not None and (kept.run, kept.round) == (place.run, place.round):
+                transaction.keep(place.plan_hash, kept.erased())
+
+    def close(self, run: str, now: int) -> None:
+        """End a run for good: what it reserved and did not charge is free again."""
+        with self._open() as (transaction, book):
+            self._append(transaction, book.closed(run), now)
+
+    def require_current(self, advertised: int) -> None:
+        """Refuse a ledger older than the sequence number of this institution's last advert."""
+        with self._open() as (_, book):
+            book.require_current(advertised)
+
+    @property
+    def sequence(self) -> int:
+        """Number of lines so far."""
+        with self._open() as (_, book):
+            return book.sequence
+
+    def verify(self) -> int:
+        """Return the number of lines once the chain and the stored vectors are proved whole."""
+        self._forget()
+        with self._open() as (transaction, book):
+            book.verify(transaction.kept())
+            return book.sequence
+
+    def read(self) -> tuple[Book, list[Entry]]:
+        """Return all lines, and what they mean."""
+        with self._open() as (transaction, book):
+            return book, list(transaction.entries(0))
+
+    def _append(self, transaction: Transaction, drafts: Iterable[Draft], now: int) -> None:
+        entries = self._book.draft(drafts, now)
+        transaction.append(entries)
+        self._book.add(entries)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[Transaction, Book]]:
+        """Yield a transaction, and the book with what other processes wrote meanwhile."""
+        try:
+            with self._store.transaction() as transaction:
+                self._book.add(transaction.entries(self._book.sequence))
+                yield transaction, self._book
+        except BaseException:
+            # What was folded in may not be on the disk: read it again.
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        self._book = Book(self._table, self._limits)
+
+
+def memory_ledger() -> Ledger:
+    """Return a ledger without limits that dies with the process: for simulations."""
+    return Ledger(MemoryStore(), "simulated")
+
+
+Clock = Callable[[], float]
+"""Unix seconds."""

@@ -1,0 +1,131 @@
+"""The ledger's lines in a SQLite file: on the disk before the caller goes on."""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import get_type_hints
+
+from client.entries import Entry, Kept
+from client.refusals import LedgerAlteredError
+
+PATIENCE = 60.0
+"""Seconds to wait for another process's transaction."""
+
+_TYPES = {int: "INTEGER", float: "REAL", bytes: "BLOB"}
+
+
+def _columns(kind: type) -> str:
+    hints = get_type_hints(kind)
+    names = [part.name for part in fields(kind)]
+    return ", ".join(f"{name} {_TYPES.get(hints[name], 'TEXT')} NOT NULL" for name in names)
+
+
+SCHEMA = (
+    f"CREATE TABLE IF NOT EXISTS entries ({_columns(Entry)}, hash TEXT, PRIMARY KEY (sequence))",
+    f"CREATE TABLE IF NOT EXISTS vectors (plan TEXT PRIMARY KEY, {_columns(Kept)})",
+)
+_ENTRY = ", ".join("?" for _ in fields(Entry))
+_KEPT = ", ".join("?" for _ in fields(Kept))
+_ENTRIES = ", ".join(part.name for part in fields(Entry))
+_KEPTS = ", ".join(part.name for part in fields(Kept))
+
+
+class SqliteStore:
+    """One file: a write-ahead log, synced at every commit; one writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file, for its owner alone.
+
+        Raises `LedgerAlteredError` when there is a file but no ledger in it.
+        """
+        self._path = path
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            _sync(path.parent)
+        with self._connection() as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("BEGIN IMMEDIATE")
+            for statement in SCHEMA:
+                database.execute(statement)
+            database.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator["SqliteTransaction"]:
+        """Begin at once, so that no two processes decide on the same lines."""
+        with self._connection() as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield SqliteTransaction(database)
+            # Left out by an error: closing rolls back.
+            database.execute("COMMIT")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        # A connection a transaction: the process of one message may be another's child.
+        try:
+            connection = sqlite3.connect(self._path, timeout=PATIENCE, isolation_level=None)
+            with closing(connection) as database:
+                database.execute("PRAGMA synchronous=FULL")
+                database.execute("PRAGMA secure_delete=ON")
+                yield database
+        except sqlite3.DatabaseError as error:
+            raise LedgerAlteredError(
+                f"{self._path}: {error}: restore the ledger from a copy that verifies"
+            ) from error
+
+
+class SqliteTransaction:
+    """What may be read and written between BEGIN and COMMIT."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        """Use a connection that has begun."""
+        self._database = database
+
+    def entries(self, after: int) -> Iterable[Entry]:
+        """Return the lines after a sequence number, in order."""
+        rows = self._database.execute(
+            f"SELECT {_ENTRIES}, hash FROM entries WHERE sequence > ? ORDER BY sequence",  # noqa: S608
+            (after,),
+        )
+        entries = []
+        for *row, noted in rows:
+            entry = Entry(*row)
+            # The next line proves all but the last one.
+            if entry.hash != noted:
+                raise LedgerAlteredError(
+                    f"line {entry.sequence} of the ledger was altered: restore it from a copy that"
+                    " verifies"
+                )
+            entries.append(entry)
+        return entries
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write the next lines."""
+        for entry in entries:
+            self._database.execute(
+                f"INSERT INTO entries VALUES ({_ENTRY}, ?)",  # noqa: S608
+                (*astuple(entry), entry.hash),
+            )
+
+    def kept(self) -> Mapping[str, Kept]:
+        """Return the last stored vector of each plan hash."""
+        rows = self._database.execute(f"SELECT plan, {_KEPTS} FROM vectors")  # noqa: S608
+        return {plan_hash: Kept(*row) for plan_hash, *row in rows}
+
+    def keep(self, plan_hash: str, kept: Kept) -> None:
+        """Replace the stored vector of a plan."""
+        self._database.execute(
+            f"INSERT OR REPLACE INTO vectors VALUES (?, {_KEPT})",  # noqa: S608
+            (plan_hash, *astuple(kept)),
+        )
+
+
+def _sync(directory: Path) -> None:
+    """Put the file's name on the disk, not only its content."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,49 @@
+"""Why an institution refuses for the sake of what it spent and promised before.
+
+PolicyError
+├── RoundReplayedError      a round or epoch that is over
+├── RunReopenedError        a run that ended, or gave way to a later one of its plan
+├── OverLimitError          more than the institution's own limits allow
+├── OverdrawnError          more than the plan reserved when its run began
+├── ClockSetBackError       a clock behind the ledger's last entry
+├── LedgerBehindError       a ledger older than what the institution signed
+└── LedgerAlteredError      a ledger whose chain or content does not fit together
+"""
+
+from common.errors import PolicyError
+
+
+class RoundReplayedError(PolicyError):
+    """A round or epoch that is over, or whose sum may have been opened already."""
+
+    reason = "round or epoch is over"
+
+
+class RunReopenedError(PolicyError):
+    """A run that was closed, or that a later run of the same plan has replaced."""
+
+    reason = "run is over"
+
+
+class OverLimitError(PolicyError):
+    """The run would pass what the institution allows a plan, a year or for ever."""
+
+    reason = "privacy budget"
+
+
+class OverdrawnError(PolicyError):
+    """A round asks for more than its run reserved."""
+
+    reason = "privacy budget"
+
+
+class ClockSetBackError(PolicyError):
+    """The clock shows a time before the ledger's last entry."""
+
+
+class LedgerBehindError(PolicyError):
+    """The ledger holds fewer entries than an advert of this institution says: an old copy."""
+
+
+class LedgerAlteredError(PolicyError):
+    """An entry does not follow from the one before it, or a stored vector is not the noted one."""
