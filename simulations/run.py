@@ -1,8 +1,11 @@
 """A whole federation in one process: the real server and client apps over an in-process grid."""
 
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import current_thread, main_thread
 
 import torch
 from flwr.app import Context, Message, RecordDict
@@ -78,15 +81,32 @@ def simulate(
         nodes[node] = Institution(name, plan, rows, entropy, membership)
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
-        run.model = model
-        run.reports.append(report)
-        if watch is not None:
-            watch(model, report)
+        with _interrupts_held():
+            run.model = model
+            run.reports.append(report)
+            if watch is not None:
+                watch(model, report)
 
     server = build_server(lambda _: Task(plan, keep, roster), SeededEntropy(seed, "server"))
     client = build_client(lambda context: nodes[context.node_id])
     grid = InProcessGrid(client, nodes, departures(seed, dropout))
     server(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Answer Ctrl-C only after the block: a round is then finished everywhere or nowhere."""
+    if current_thread() is not main_thread():  # Python answers Ctrl-C in the main thread alone.
+        yield
+        return
+    pressed = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed and callable(previous):
+        previous(signal.SIGINT, None)
 
 
 TRIPS = ("query.advertise", "train.update", "query.sign", "train.unmask")
