@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from client.entries import Entry, Kept
-from client.refusals import LedgerAlteredError
+from client.refusals import LedgerAlteredError, LedgerUnavailableError
 
 PATIENCE = 60.0
 """Seconds to wait for another process's transaction."""
@@ -20,7 +20,7 @@ _TYPES = {int: "INTEGER", float: "REAL", bytes: "BLOB"}
 def _columns(kind: type) -> str:
     hints = get_type_hints(kind)
     names = [part.name for part in fields(kind)]
-    return ", ".join(f"{name} {_TYPES.get(hints[name], 'TEXT')} NOT NULL" for name in names)
+    return ", ".join(f'"{name}" {_TYPES.get(hints[name], "TEXT")} NOT NULL' for name in names)
 
 
 SCHEMA = (
@@ -29,8 +29,8 @@ SCHEMA = (
 )
 _ENTRY = ", ".join("?" for _ in fields(Entry))
 _KEPT = ", ".join("?" for _ in fields(Kept))
-_ENTRIES = ", ".join(part.name for part in fields(Entry))
-_KEPTS = ", ".join(part.name for part in fields(Kept))
+_ENTRIES = ", ".join(f'"{part.name}"' for part in fields(Entry))
+_KEPTS = ", ".join(f'"{part.name}"' for part in fields(Kept))
 
 
 class SqliteStore:
@@ -70,6 +70,10 @@ class SqliteStore:
                 database.execute("PRAGMA synchronous=FULL")
                 database.execute("PRAGMA secure_delete=ON")
                 yield database
+        except sqlite3.OperationalError as error:
+            raise LedgerUnavailableError(
+                f"{self._path}: {error}: nothing can be released until the ledger can be written"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise LedgerAlteredError(
                 f"{self._path}: {error}: restore the ledger from a copy that verifies"

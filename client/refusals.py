@@ -7,7 +7,8 @@ PolicyError
 ├── OverdrawnError          more than the plan reserved when its run began
 ├── ClockSetBackError       a clock behind the ledger's last entry
 ├── LedgerBehindError       a ledger older than what the institution signed
-└── LedgerAlteredError      a ledger whose chain or content does not fit together
+├── LedgerAlteredError      a ledger whose chain or content does not fit together
+└── LedgerUnavailableError  a ledger that cannot be read or written now
 """
 
 from common.errors import PolicyError
@@ -47,3 +48,7 @@ class LedgerBehindError(PolicyError):
 
 class LedgerAlteredError(PolicyError):
     """An entry does not follow from the one before it, or a stored vector is not the noted one."""
+
+
+class LedgerUnavailableError(PolicyError):
+    """The ledger is locked, or its disk is full or gone."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,7 +30,7 @@ Clock = Callable[[], float]
 class RoundReport:
     """What a round was: survivors, sums of counts by segment, bytes an institution, seconds.
 
-    ``noise`` is the standard deviation of the noise on each count of a segment.
+    ``noise`` is the standard deviation of the noise on each count of a segment, if it has any.
     """
 
     round: int
@@ -39,15 +39,17 @@ class RoundReport:
     kept: int
     sparsity: float
     counts: dict[str, NDArray[np.float64]]
-    noise: dict[str, float]
     bytes_up: int
     bytes_down: int
     seconds: float
+    noise: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def estimates(self) -> dict[str, Estimate]:
         """What the counts of each segment tell of the received model."""
-        return {name: estimate(self.counts[name], self.noise[name]) for name in self.counts}
+        return {
+            name: estimate(self.counts[name], self.noise.get(name, 0.0)) for name in self.counts
+        }
 
 
 def initial_model(plan: Plan, stream: Stream) -> GlobalModel:
