@@ -65,7 +65,11 @@ def update(
     binding = _binding(descriptor)
     if descriptor.round == memory.round and binding != memory.binding:
         raise RoundReplayedError("a repeated round shows another model, mask or segments")
-    accepted = None if plan.aggregation.kind == "plain" else _accept(institution, memory, request)
+    accepted = (
+        None
+        if plan.aggregation.kind == "plain"
+        else _accept(institution, memory, descriptor, request)
+    )
 
     if descriptor.round == memory.round:
         vector = ring.unpack(memory.vector, descriptor.ring_bits, descriptor.length)
@@ -83,12 +87,16 @@ def update(
         )
     if accepted is None:
         memory = replace(memory, epoch=descriptor.epoch)
-        return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits), b"", b"")
+        return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits), b"", b"", b"")
     return _masked(institution, memory, accepted, vector)
 
 
-def _accept(institution: Institution, memory: Memory, request: wire.UpdateRequest) -> Accepted:
-    descriptor = RoundDescriptor.from_json(request.descriptor)
+def _accept(
+    institution: Institution,
+    memory: Memory,
+    descriptor: RoundDescriptor,
+    request: wire.UpdateRequest,
+) -> Accepted:
     prepared = State.from_bytes(memory.secrets).prepared_for(descriptor)
     parts = (request.adverts, request.sealed, request.paths)
     if {len(part) for part in parts} != {len(descriptor.cohort)}:
@@ -104,14 +112,16 @@ def _masked(
     institution: Institution, memory: Memory, accepted: Accepted, vector: NDArray[np.uint32]
 ) -> tuple[Memory, wire.UpdateReply]:
     """Mask the vector, and prepare the round that follows if there is one."""
+    party = institution.party(memory)
     masked, values = secagg.mask(accepted, vector)
     session, prepared, offered = masked.session.following(), None, (b"", b"")
     if session.round <= institution.plan.training.rounds:
-        prepared, offer = prepare(institution, institution.party(memory), session)
+        prepared, offer = prepare(institution, party, session)
         offered, memory = offer.to_bytes(), replace(memory, epoch=session.epoch)
     state = State(prepared=prepared, current=masked)
     packed = ring.pack(values, accepted.descriptor.ring_bits)
-    return replace(memory, secrets=state.to_bytes()), wire.UpdateReply(packed, *offered)
+    signature = secagg.sign_vector(party, masked, packed)
+    return replace(memory, secrets=state.to_bytes()), wire.UpdateReply(packed, signature, *offered)
 
 
 def _compute(
