@@ -67,14 +67,17 @@ class ViolationError(AssertionError):
 
 @lru_cache(maxsize=8)
 def toy_plan(size: int) -> Plan:
-    """Return a federation of a dozen weights that trains nothing for two rounds."""
+    """Return a federation of eight weights that trains nothing for two rounds."""
     return plan_from_dict(
         {
             "name": "toy",
             "schema": {
-                "name": "one",
+                "name": "seven",
                 "label": {"column": "y", "positive": 1, "negative": 0},
-                "columns": [{"name": "x", "kind": "numeric", "lo": -1, "hi": 1}],
+                "columns": [
+                    {"name": f"x{place}", "kind": "numeric", "lo": -1, "hi": 1}
+                    for place in range(7)
+                ],
             },
             "institutions": [{"name": f"bank-{place}", "size": 100} for place in range(size)],
             "model": {"kind": "logistic"},
