@@ -12,7 +12,7 @@ from client.config import institution_of
 from client.memory import Memory
 from client.stages import Institution
 from common import messages as wire
-from common.errors import PolicyError
+from common.errors import FedpruneError, PolicyError
 
 log = logging.getLogger("fedprune.client")
 
@@ -41,6 +41,10 @@ def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
             except PolicyError as error:
                 log.warning("refused %s: %s", request_type.kind, error)
                 reply = wire.Refusal(error.reason)
+            except FedpruneError as error:
+                # Its text holds no record, but is for this institution alone.
+                log.error("%s failed: %s", request_type.kind, error)
+                reply = wire.Refusal("failed")
             except Exception as error:
                 # An exception's text may hold a record: neither the log nor the server gets it.
                 log.error("%s failed: %s", request_type.kind, type(error).__name__)

@@ -40,7 +40,7 @@ def check(
     shown.add_row("kept", "", f"{report.rows_kept:,}")
     for part in ("train", "validation", "test"):
         shown.add_row(part, "", f"{len(getattr(splits, part)):,}")
-    Console(highlight=False).print(shown)
+    Console(highlight=False, markup=False, emoji=False).print(shown)
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
 """One look for the three commands: errors in one line, exit codes from the error tree."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 
 from common.errors import FedpruneError
 
@@ -16,7 +18,7 @@ EXIT_CODES = (
 )
 DEBUG = "--debug"
 
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress and errors; standard output is for results alone."""
 
 
@@ -32,7 +34,7 @@ def command_line(app: Callable[..., object]) -> None:
     except FedpruneError as error:
         if debug:
             errors.print_exception()
-        errors.print(f"error: {error}", style="red", markup=False)
+        _print_line(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         errors.print("interrupted", style="red")
@@ -45,14 +47,25 @@ def command_line(app: Callable[..., object]) -> None:
         if debug:
             errors.print_exception()
         where = f"{error.filename}: " if error.filename else ""
-        errors.print(f"error: {where}{error.strerror or error}", style="red", markup=False)
+        _print_line(f"{where}{error.strerror or error}")
         sys.exit(1)
     except Exception as error:
         if debug:
             errors.print_exception()
-        kind = type(error).__name__
-        errors.print(f"error: unexpected {kind}; {DEBUG} shows where", style="red", markup=False)
+        _print_line(f"unexpected {type(error).__name__}; {DEBUG} shows where")
         sys.exit(1)
+
+
+def _print_line(text: str) -> None:
+    """Print an error; names in it come from files of others and must not steer the terminal."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    errors.print(f"error: {line}", style="red", markup=False)
+
+
+def log_to_console() -> None:
+    """Show warnings of the log above any progress, in place of handlers that libraries set."""
+    handler = RichHandler(console=errors, show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
 
 
 def new_app(help_text: str) -> typer.Typer:

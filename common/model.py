@@ -88,16 +88,18 @@ def layout_of(model: ModelPlan, width: int) -> Layout:
 
 
 def initial_weights(model: ModelPlan, width: int, stream: Stream) -> NDArray[np.float32]:
-    """Return fresh weights: uniform +-scale/sqrt(fan-in); linear parts and biases are zero.
+    """Return fresh weights: uniform +-1/sqrt(fan-in); linear parts and biases are zero.
 
-    The small scale lets the linear skip lead at first, which noise disturbs least.
+    The output layer is smaller by ``initial_scale``, which lets the linear skip lead at first.
+    Hidden layers keep the full scale: a smaller one leaves them too little gradient to learn.
     """
     layout = layout_of(model, width)
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(stream(16), "big")))
     weights = np.zeros(layout.size, np.float32)
     for entry in layout.entries:
         if entry.name.endswith(".weight") and not entry.name.startswith("linear"):
-            limit = model.initial_scale / sqrt(entry.shape[1])
+            scale = model.initial_scale if entry.name.startswith("output") else 1.0
+            limit = scale / sqrt(entry.shape[1])
             values = generator.uniform(-limit, limit, prod(entry.shape))
             weights[entry.span] = values.astype(np.float32)
     return weights

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError
 
@@ -22,12 +23,16 @@ def validated(
     try:
         return parse(fields)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: ".removeprefix(": ")
-            + problem["msg"].removeprefix("Value error, ")
-            for problem in error.errors(include_url=False, include_input=False)
-        )
+        problems = "; ".join(map(_in_words, error.errors(include_url=False)))
         raise kind(f"{source}: {problems}") from error
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    """Name where, which number, and what is wrong; a text may be a secret and is not repeated."""
+    where = ".".join(map(str, problem["loc"]))
+    number = problem["input"] if isinstance(problem["input"], int | float) else ""
+    told = problem["msg"].removeprefix("Value error, ")
+    return f"{where} {number}".strip() + ": " * bool(where) + told
 
 
 def read_toml(parse: Callable[[dict[str, Any]], T], path: Path, kind: type[ConfigError]) -> T:
@@ -36,6 +41,7 @@ def read_toml(parse: Callable[[dict[str, Any]], T], path: Path, kind: type[Confi
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise kind(f"{path}: no such file: check the path") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    # ValueError: not UTF-8, not TOML, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
         raise kind(f"{path}: not readable as TOML: {error}") from error
     return validated(parse, fields, str(path), kind)

@@ -46,7 +46,7 @@ class InstitutionPlan(Section):
 
 
 class ModelPlan(Section):
-    """Architecture; hidden widths are ignored by ``logistic``."""
+    """Architecture; ``logistic`` ignores the rest, ``initial_scale`` is the output layer's."""
 
     kind: Literal["wide_and_deep", "mlp", "logistic"] = "wide_and_deep"
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (128, 64)

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from common.console import command_line, new_app
-from common.model import layout_of
+from common.entropy import SystemEntropy
 from common.plan import load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.segments import evaluation_rounds
+from server.rounds import initial_model
 
 app = new_app("The central bank's end of a federation.")
 
@@ -25,7 +26,7 @@ def _commands() -> None:
 def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
     """Check a plan and show what follows from it, with the hash that institutions approve."""
     agreed = load_plan(file)
-    size = layout_of(agreed.model, agreed.schema_.width).size
+    size = initial_model(agreed, SystemEntropy().stream("check")).mask.size
     mechanism = training_mechanism(agreed)
     shown = Table("fact", "value", title=agreed.name, show_header=False)
     facts = {

@@ -29,6 +29,9 @@ TRIPS = {
 
 POLL_SECONDS = 0.2
 
+JOIN_SECONDS = 2.0
+"""Pause before nodes that came late, or could not answer, are asked who they are."""
+
 
 @dataclass
 class Traffic:
@@ -66,7 +69,7 @@ class Exchange:
         self.traffic = Traffic()
 
     def join(self, run: str, names: tuple[str, ...], plan_hash: str) -> None:
-        """Learn which node is which member, waiting until all of ``names`` are there.
+        """Learn which node is which member, waiting until all of ``names`` have answered.
 
         ``last_epoch`` is then the latest that any of them took part in.
 
@@ -74,25 +77,37 @@ class Exchange:
         """
         deadline = time.monotonic() + self._timeout
         request = wire.JoinRequest(run)
-        while set(self._nodes) != set(names) and time.monotonic() < deadline:
-            unknown = set(self._grid.get_node_ids()) - set(self._nodes.values())
-            for node, reply in self._trip(
-                dict.fromkeys(unknown, request), wire.JoinReply, "join"
-            ).items():
-                if reply.plan_hash != plan_hash:
-                    log.warning("%s approved another plan (%s)", reply.name, reply.plan_hash)
-                elif reply.name not in names or reply.name in self._nodes:
+        answered: set[int] = set()
+        strays: set[str] = set()
+        while set(names) - set(self._nodes) - strays and time.monotonic() < deadline:
+            nodes = set(self._grid.get_node_ids()) - answered
+            replies = self._trip(dict.fromkeys(nodes, request), wire.JoinReply, "join")
+            answered |= set(replies)
+            for node, reply in replies.items():
+                if reply.name not in names or reply.name in self._nodes:
                     log.warning("%s is no member, or is here twice: left out", reply.name)
+                elif reply.plan_hash != plan_hash:
+                    log.warning("%s approved another plan, %s", reply.name, reply.plan_hash)
+                    strays.add(reply.name)
                 else:
                     self._nodes[reply.name] = node
                     self.last_epoch = max(self.last_epoch, reply.epoch)
-            if set(self._nodes) != set(names):
-                time.sleep(POLL_SECONDS)
-        if missing := sorted(set(names) - set(self._nodes)):
-            raise AggregationError(
-                f"{', '.join(missing)} did not join within {self._timeout:g} s: start these"
-                " institutions with the approved plan, or raise aggregation.timeout"
+            if not replies:
+                time.sleep(JOIN_SECONDS)
+        missing = set(names) - set(self._nodes)
+        problems = []
+        if other := missing & strays:
+            problems.append(
+                f"{', '.join(sorted(other))} approved another plan: agree on {plan_hash} and"
+                " start again"
             )
+        if silent := missing - strays:
+            problems.append(
+                f"{', '.join(sorted(silent))} did not join within {self._timeout:g} s: start these"
+                " institutions, or raise aggregation.timeout"
+            )
+        if problems:
+            raise AggregationError("; ".join(problems))
         self.traffic = Traffic()
 
     def call(

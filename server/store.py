@@ -18,6 +18,9 @@ from server.aggregation import GlobalModel
 from server.evaluation import metrics
 from server.rounds import RoundReport
 
+PARTIAL = ".partial"
+"""End of a file's name while it is written."""
+
 COLUMNS = (
     "round",
     "epoch",
@@ -34,7 +37,7 @@ COLUMNS = (
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + PARTIAL)
     with partial.open("wb") as file:
         file.write(data)
         file.flush()

@@ -1,17 +1,15 @@
 """`fedprune-sim`: the whole federation on one machine, from a table to a pruned model."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table
 
-from common.console import INTERRUPTED, command_line, errors, new_app
+from common.console import INTERRUPTED, command_line, errors, log_to_console, new_app
 from common.errors import ConfigError
 from common.plan import Plan
 from simulations.directory import claimed
@@ -36,7 +34,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         str | None, typer.Option(help="Shipped schema or TOML file; needed with --data.")
     ] = None,
     institutions: Annotated[
-        int | None, typer.Option(min=1, help="How many institutions [default: 10]")
+        int | None, typer.Option(min=1, max=1000, help="How many institutions [default: 10]")
     ] = None,
     partition: Annotated[
         str | None,
@@ -57,7 +55,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     aggregation: Annotated[
         str | None, typer.Option(help="secure, or plain for research [default: secure]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Drives everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Drives everything random.")] = 0,
     dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that an institution leaves a round.")
     ] = 0.0,
@@ -77,8 +75,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     finished rounds.
     """
     torch.set_num_threads(1)
-    handler = RichHandler(console=errors, show_path=False, show_time=False, markup=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    log_to_console()
     settings = {
         ("privacy", "epsilon"): _epsilon(epsilon),
         ("privacy", "delta"): delta,

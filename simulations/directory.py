@@ -8,17 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
-from server.store import write_atomically
+from server.store import PARTIAL, write_atomically
 
 LOCK = ".lock"
-OURS = {
-    LOCK,
-    "summary.json",
-    "rounds.csv",
-    "plan.toml",
-    "model.safetensors",
-    "curves.svg",
-}
+RESULTS = ("summary.json", "rounds.csv", "plan.toml", "model.safetensors", "curves.svg")
+OURS = {LOCK, *RESULTS, *(name + PARTIAL for name in RESULTS)}
+"""What a run may write; a killed one leaves a partial file behind."""
 
 
 @contextmanager
@@ -30,19 +25,20 @@ def claimed(directory: Path) -> Iterator[Path]:
     if directory.exists() and not directory.is_dir():
         raise ConfigError(f"{directory}: is a file: name another directory with --out")
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / LOCK).open("w") as lock:
+    names = {path.name for path in directory.iterdir()}
+    # Without a lock no run was here: a plan.toml is then the researcher's own.
+    if strangers := sorted(names - OURS if LOCK in names else names):
+        raise ConfigError(
+            f"{directory}: holds {strangers[0]!r}, which no run wrote:"
+            " name an empty directory with --out"
+        )
+    with (directory / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
                 f"{directory}: another run writes here: name another directory with --out"
             ) from error
-        strangers = sorted(path.name for path in directory.iterdir() if path.name not in OURS)
-        if strangers:
-            raise ConfigError(
-                f"{directory}: holds {strangers[0]!r}, which no run wrote:"
-                " name an empty directory with --out"
-            )
         for name in OURS - {LOCK}:
             (directory / name).unlink(missing_ok=True)
         yield directory

@@ -1,6 +1,9 @@
 """One simulated run from start to results: rounds, baselines, progress, Ctrl-C."""
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,8 @@ def execute(
 ) -> dict[str, Any]:
     """Run, train the baselines, write the results; return the summary.
 
-    Ctrl-C ends the run after the last finished round, whose results are kept.
+    Ctrl-C ends the run after the last finished round, whose results are kept; before the first
+    one there is nothing to keep, and `KeyboardInterrupt` leaves this function.
     """
     plan, splits = federation.plan, federation.splits
     run, store, trained = Run(plan), RunStore(directory, plan), list[Baseline]()
@@ -42,7 +46,8 @@ def execute(
         watch = _watch(progress, plan.training.rounds + 1)
 
         def keep(model: GlobalModel, report: RoundReport) -> None:
-            store.keep(model, report)
+            with _interrupts_held():
+                store.keep(model, report)
             watch(model, report)
 
         try:
@@ -53,11 +58,26 @@ def execute(
                 trained.append(train_baseline(plan, name, splits, seed, per_round))
         except KeyboardInterrupt:
             interrupted = True
-            errors.print(f"interrupted: the {run.finished} finished rounds are kept")
+            errors.print(f"interrupted: {run.finished} finished rounds are kept")
+            if run.model is None:
+                raise
     summary = summarise(run, splits, seed, seconds or time.monotonic() - started, trained)
     summary["interrupted"] = interrupted
     write_results(directory, summary, curves(run, summary))
     return summary
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Answer Ctrl-C only after the block, so that the files agree with each other."""
+    pressed = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed and callable(previous):
+        previous(signal.SIGINT, None)
 
 
 def _progress() -> Progress:

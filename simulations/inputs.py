@@ -1,5 +1,6 @@
 """From a command's options to the effective plan and the institutions' rows."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor, log10
@@ -9,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from client.cleaning import Table, clean
-from client.data import Splits, load_table, prepare
+from client.data import Splits, load_table, prepare, require_trainable
+from common.entropy import SystemEntropy
 from common.errors import ConfigError
 from common.plan import Plan, load_plan, plan_from_dict
+from common.privacy.budgets import training_mechanism
 from common.schema import FeatureSchema, load_schema
+from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
 from simulations.partition import partition
 
@@ -63,7 +67,17 @@ def assemble(options: Options) -> Federation:
     ]
     plan = _effective(options, base, schema, parts)
     members = zip(plan.names, parts, strict=True)
-    return Federation(plan, {name: prepare(part, schema) for name, part in members})
+    splits = {name: prepare(part, schema) for name, part in members}
+    _require_feasible(plan, splits)
+    return Federation(plan, splits)
+
+
+def _require_feasible(plan: Plan, splits: Mapping[str, Splits]) -> None:
+    """Refuse, before results of an earlier run are given up, what no first round would survive."""
+    training_mechanism(plan)
+    initial_model(plan, SystemEntropy().stream("feasibility"))
+    for name in plan.names:
+        require_trainable(splits[name], plan.expected_batch(name))
 
 
 def _schema(options: Options, base: Plan | None) -> FeatureSchema:
@@ -101,4 +115,4 @@ def rounded(size: int) -> int:
 
 
 def _slug(name: str) -> str:
-    return name.lower().replace("_", "-")
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63] or "federation"

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = "FEDPRUNE_SHARED_DATA"
@@ -11,6 +12,9 @@ SHARED_DATA = "FEDPRUNE_SHARED_DATA"
 def pytest_configure() -> None:
     # One thread: results must not depend on how a sum is divided, nor workers on each other.
     torch.set_num_threads(1)
+    # A busy machine must not fail a property that holds.
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

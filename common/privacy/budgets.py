@@ -5,7 +5,7 @@ from math import sqrt
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 
-QUIET_RATE = 1.0
+QUIET_RATE = 4.0
 """Learning rate without noise."""
 
 NOISE_TRAVEL = 0.08

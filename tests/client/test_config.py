@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from flwr.app import Context, RecordDict
+
+from client.config import NODE_KEY, institution_of, load_config, load_institution
+from common.entropy import SystemEntropy
+from common.errors import ConfigError, DataError
+from common.plan import Plan
+from tests.support import WIDTH, small_examples, small_plan
+
+ROWS = 300
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return small_plan()
+
+
+@pytest.fixture
+def client_file(tmp_path: Path, plan: Plan) -> Path:
+    """Return a client.toml whose plan and table lie beside it."""
+    examples = small_examples(ROWS, seed=3)
+    table = pd.DataFrame(examples.features, columns=[f"x{index}" for index in range(WIDTH)])
+    table.assign(bad=examples.labels.astype(np.int64)).to_csv(tmp_path / "loans.csv", index=False)
+    (tmp_path / "plan.toml").write_text(plan.to_toml())
+    path = tmp_path / "client.toml"
+    path.write_text(
+        f'name = "ash"\nplan = "plan.toml"\nplan_hash = "{plan.digest()}"\ndata = "loans.csv"\n'
+    )
+    return path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_paths_are_relative_to_the_file(client_file: Path, tmp_path: Path) -> None:
+    config = load_config(client_file)
+    assert (config.plan, config.data) == (tmp_path / "plan.toml", tmp_path / "loans.csv")
+    edit(client_file, '"loans.csv"', '"/elsewhere/loans.csv"')
+    assert load_config(client_file).data == Path("/elsewhere/loans.csv")
+
+
+def test_institution_is_opened_with_its_rows(client_file: Path, plan: Plan) -> None:
+    institution = load_institution(client_file)
+    assert (institution.name, institution.plan) == ("ash", plan)
+    assert isinstance(institution.entropy, SystemEntropy)
+    parts = (institution.splits.train, institution.splits.validation, institution.splits.test)
+    assert sum(map(len, parts)) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("data =", "colour = 1\ndata =", r"colour.*: Extra inputs"),
+        ('name = "ash"\n', "", "name: Field required"),
+        ('plan_hash = "', 'plan_hash = "x', "plan_hash: "),
+        ("plan_hash =", "seed = 3\nplan_hash =", r"seed.*: Extra inputs"),
+        ("data =", "data ", "not readable as TOML"),
+        ('name = "ash"', 'name = "oak"', "'oak' is not a member"),
+        ('plan = "plan.toml"', 'plan = "gone.toml"', "gone.toml: no such file"),
+    ],
+)
+def test_bad_file_is_one_line(client_file: Path, old: str, new: str, problem: str) -> None:
+    edit(client_file, old, new)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        load_institution(client_file)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"client\.toml: no such file: check the path"):
+        load_config(tmp_path / "client.toml")
+
+
+def test_a_plan_of_another_hash_is_not_approved(client_file: Path, plan: Plan) -> None:
+    edit(client_file.with_name("plan.toml"), "rounds = 6", "rounds = 7")
+    with pytest.raises(ConfigError, match=f"approved {plan.digest()}: read the plan") as caught:
+        load_institution(client_file)
+    assert small_plan(training={"rounds": 7}).digest() in str(caught.value)
+
+
+def test_comments_in_the_plan_need_no_new_approval(client_file: Path, plan: Plan) -> None:
+    edit(client_file.with_name("plan.toml"), "rounds = 6", "rounds    = 6 # agreed in June")
+    assert load_institution(client_file).plan == plan
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (None, "loans.csv"),
+        ("x0,x1,x2,x3,bad\n" + "0,0,0,0,1\n" * 40, "rows"),
+        ("x0,x1,x2,x3,bad\n" + "".join(f"0,0,0,{i / 400},1\n" for i in range(400)), "same label"),
+    ],
+)
+def test_unfit_table_is_found_before_any_round(
+    client_file: Path, table: str | None, problem: str
+) -> None:
+    path = client_file.with_name("loans.csv")
+    path.unlink()
+    if table is not None:
+        path.write_text(table)
+    institution = load_institution(client_file)
+    with pytest.raises(DataError, match=problem) as caught:
+        _ = institution.splits
+    assert "\n" not in str(caught.value)
+
+
+def test_a_node_names_its_file_and_opens_it_once(client_file: Path) -> None:
+    context = Context(1, 2, {NODE_KEY: str(client_file)}, RecordDict(), {})
+    assert institution_of(context) is institution_of(context)
+    assert institution_of(context).name == "ash"
+    with pytest.raises(KeyError):
+        institution_of(Context(1, 2, {}, RecordDict(), {}))

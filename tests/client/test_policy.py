@@ -1,0 +1,121 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.memory import Memory
+from client.policy import (
+    MaskRefusedError,
+    RoundReplayedError,
+    RunChangedError,
+    TermsChangedError,
+    require_descriptor,
+    require_epoch,
+    require_nested,
+)
+from common.descriptor import RoundDescriptor, Segment
+from common.errors import PolicyError
+from tests.support import describe, small_plan, start_of
+
+PLAN = small_plan()
+MODEL = start_of(PLAN, round_number=3, epoch=5)
+GOOD = describe(PLAN, MODEL)
+MEMORY = Memory(run="run", round=2, epoch=4, opened=2)
+
+
+def test_the_next_round_and_the_same_one_may_begin() -> None:
+    require_epoch(Memory(), "run", 0, 1, PLAN)
+    require_epoch(MEMORY, "run", 3, 5, PLAN)
+    require_epoch(MEMORY, "run", PLAN.training.rounds, 50, PLAN)
+    require_epoch(replace(MEMORY, opened=1), "run", 2, 5, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("run", "round_number", "epoch", "kind", "problem"),
+    [
+        ("other", 3, 5, RunChangedError, "'other' is not the run 'run'"),
+        ("run", 1, 5, RoundReplayedError, "round 1, epoch 5 is in the past"),
+        ("run", 3, 4, RoundReplayedError, "round 3, epoch 4 is in the past"),
+        ("run", 3, 3, RoundReplayedError, "in the past"),
+        ("run", 2, 5, RoundReplayedError, "may have been opened"),
+        ("run", -1, 5, RoundReplayedError, "not in the plan"),
+        ("run", 7, 5, RoundReplayedError, "round 7 is not in the plan"),
+    ],
+)
+def test_other_epochs_are_refused(
+    run: str, round_number: int, epoch: int, kind: type[PolicyError], problem: str
+) -> None:
+    with pytest.raises(kind, match=problem):
+        require_epoch(MEMORY, run, round_number, epoch, PLAN)
+
+
+def check(descriptor: RoundDescriptor, memory: Memory = MEMORY, name: str = "ash") -> None:
+    require_descriptor(descriptor, PLAN, name, memory, MODEL.mask)
+
+
+def test_the_plans_terms_are_accepted() -> None:
+    check(GOOD)
+    check(GOOD, Memory())
+    check(replace(GOOD, cohort=("ash", "birch", "elm")))
+
+
+def scaled(factor: float) -> tuple[Segment, ...]:
+    update = GOOD.segments[0]
+    return (replace(update, scale=update.scale * factor), *GOOD.segments[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"run": "other"}, RunChangedError),
+        ({"plan_hash": "00" * 32}, RunChangedError),
+        ({"roster_hash": "00" * 32}, RunChangedError),
+        ({"cohort": ("birch", "cedar", "elm")}, TermsChangedError),
+        ({"cohort": ("ash", "birch", "elm", "oak")}, TermsChangedError),
+        ({"cohort": ("ash", "birch")}, TermsChangedError),
+        ({"threshold": 2}, TermsChangedError),
+        ({"threshold": 4}, TermsChangedError),
+        ({"ring_bits": 25}, TermsChangedError),
+        ({"segments": ()}, TermsChangedError),
+        ({"segments": scaled(0.5)}, TermsChangedError),
+        ({"segments": (replace(GOOD.segments[0], length=84),)}, TermsChangedError),
+        ({"segments": (*GOOD.segments, Segment("test", 20, 1.0, 200.0))}, TermsChangedError),
+        ({"round": 4}, TermsChangedError),  # an evaluation round has other segments
+    ],
+)
+def test_other_terms_are_refused(change: dict[str, Any], kind: type[PolicyError]) -> None:
+    with pytest.raises(kind):
+        check(replace(GOOD, **change))
+
+
+def cut(keep: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return keep(np.arange(80))
+
+
+def test_a_smaller_mask_down_to_the_plans_sparsity_is_accepted() -> None:
+    before = cut(lambda index: index < 60)
+    require_nested(before, before, PLAN)
+    require_nested(cut(lambda index: index < 20), before, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("mask", "problem"),
+    [
+        (cut(lambda index: index < 61), "brings pruned weights back"),
+        (cut(lambda index: index >= 30), "brings pruned weights back"),
+        (cut(lambda index: index < 19), "keeps 19 weights, fewer than the 20"),
+        (cut(lambda index: index < 0), "keeps 0 weights"),
+    ],
+)
+def test_other_masks_are_refused(mask: np.ndarray[Any, Any], problem: str) -> None:
+    with pytest.raises(MaskRefusedError, match=problem):
+        require_nested(mask, cut(lambda index: index < 60), PLAN)
+
+
+def test_reasons_are_distinct_and_hold_no_detail() -> None:
+    kinds = (RunChangedError, RoundReplayedError, TermsChangedError, MaskRefusedError)
+    reasons = {kind.reason for kind in kinds}
+    assert len(reasons | {PolicyError.reason}) == 5
+    assert not any(digit in reason for reason in reasons for digit in "0123456789")

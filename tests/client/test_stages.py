@@ -1,0 +1,196 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from client import stages
+from client.data import Splits
+from client.memory import Memory
+from client.policy import RoundReplayedError, RunChangedError, TermsChangedError
+from client.update import update
+from common import messages as wire
+from common.crypto import refusals
+from common.crypto.session import Advert, Reveal
+from common.entropy import SystemEntropy
+from common.errors import DataError, ProtocolError
+from tests.support import deal, describe, request_of, small_institution, small_plan, start_of
+
+PLAN = small_plan()
+MEMBERS = {name: small_institution(PLAN, name) for name in PLAN.names}
+ASH = MEMBERS["ash"]
+CALL = wire.AdvertiseRequest("run", 0, 1)
+
+
+def masked_members(round_number: int = 0, epoch: int = 1) -> dict[str, Memory]:
+    """Return all members' memories once their vectors are out."""
+    memories: dict[str, Memory] = {}
+    inboxes = deal(MEMBERS, memories, round_number, epoch)
+    model = start_of(PLAN, round_number, epoch)
+    descriptor = describe(PLAN, model)
+    for name, member in MEMBERS.items():
+        request = request_of(model, descriptor, inboxes[name])
+        memories[name], _ = update(member, memories[name], request)
+    return memories
+
+
+def test_join_names_the_institution_and_its_plan() -> None:
+    memory, reply = stages.join(ASH, Memory(), wire.JoinRequest("run"))
+    assert reply == wire.JoinReply("ash", PLAN.digest())
+    assert memory == Memory()
+
+
+def test_an_unfit_table_does_not_join() -> None:
+    def rows() -> Splits:
+        raise DataError("no rows")
+
+    unfit = replace(ASH, rows=rows)
+    with pytest.raises(DataError, match="no rows"):
+        stages.join(unfit, Memory(), wire.JoinRequest("run"))
+
+
+def test_rows_are_read_once_and_only_when_needed() -> None:
+    reads: list[str] = []
+    splits = ASH.splits
+
+    def rows() -> Splits:
+        reads.append("again")
+        return splits
+
+    counted = replace(ASH, rows=rows)
+    stages.advertise(counted, Memory(), CALL)
+    assert reads == []
+    assert counted.splits is counted.splits is splits
+    assert reads == ["again"]
+
+
+def test_adverts_are_fresh_for_each_epoch() -> None:
+    memory, first = stages.advertise(ASH, Memory(), CALL)
+    _, second = stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 2))
+    adverts = [Advert.from_bytes(reply.advert) for reply in (first, second)]
+    assert adverts[0].mask_public != adverts[1].mask_public
+    assert adverts[0].seed_hash != adverts[1].seed_hash
+    assert (memory.run, memory.round, memory.epoch) == ("run", -1, 1)
+    system = replace(ASH, entropy=SystemEntropy())
+    assert (
+        stages.advertise(system, Memory(), CALL)[1] != stages.advertise(system, Memory(), CALL)[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind"),
+    [
+        (wire.AdvertiseRequest("other", 3, 5), RunChangedError),
+        (wire.AdvertiseRequest("run", 1, 5), RoundReplayedError),
+        (wire.AdvertiseRequest("run", 3, 4), RoundReplayedError),
+        (wire.AdvertiseRequest("run", 2, 5), RoundReplayedError),
+        (wire.AdvertiseRequest("run", 9, 5), RoundReplayedError),
+    ],
+)
+def test_another_run_or_a_past_epoch_is_not_advertised_for(
+    request_: wire.AdvertiseRequest, kind: type[ProtocolError]
+) -> None:
+    memory = Memory(run="run", round=2, epoch=4, opened=2)
+    assert stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 3, 5))[0].epoch == 5
+    with pytest.raises(kind):
+        stages.advertise(ASH, memory, request_)
+
+
+def test_shares_go_to_every_peer() -> None:
+    memories: dict[str, Memory] = {}
+    inboxes = deal(MEMBERS, memories)
+    assert set(inboxes["ash"]) == {"birch", "cedar", "elm"}
+    assert len({sealed for inbox in inboxes.values() for sealed in inbox.values()}) == 12
+
+
+def adverts() -> tuple[Memory, dict[str, bytes]]:
+    """Return ash's memory and all members' adverts."""
+    replies = {name: stages.advertise(member, Memory(), CALL) for name, member in MEMBERS.items()}
+    return replies["ash"][0], {name: reply.advert for name, (_, reply) in replies.items()}
+
+
+def share(memory: Memory, names: list[str], values: list[bytes]) -> wire.ShareReply:
+    return stages.share(ASH, memory, wire.ShareRequest(names, values))[1]
+
+
+def test_shares_are_not_dealt_to_strangers_or_too_few() -> None:
+    memory, sent = adverts()
+    names, values = list(sent), list(sent.values())
+    assert share(memory, names, values).names == ["birch", "cedar", "elm"]
+    with pytest.raises(TermsChangedError, match="outside the plan"):
+        share(memory, [*names[:3], "oak"], values)
+    with pytest.raises(refusals.TooFewParticipantsError):
+        share(memory, names[:2], values[:2])
+    with pytest.raises(refusals.OwnKeyAlteredError):
+        share(memory, names, [values[1], *values[1:]])
+    with pytest.raises(ProtocolError, match="pair up"):
+        share(memory, names, values[:3])
+    with pytest.raises(ProtocolError, match="pair up"):
+        share(memory, ["ash", "ash", "cedar", "elm"], values)
+
+
+def test_shares_wait_for_keys_and_are_dealt_once() -> None:
+    memory, sent = adverts()
+    request = wire.ShareRequest(list(sent), list(sent.values()))
+    with pytest.raises(ProtocolError):
+        stages.share(ASH, Memory(), request)
+    shared, _ = stages.share(ASH, memory, request)
+    with pytest.raises(refusals.OutOfOrderError):
+        stages.share(ASH, shared, request)
+
+
+def test_opening_ends_the_round_and_forgets_its_secrets() -> None:
+    memory = masked_members()["ash"]
+    opened, reply = stages.unmask(ASH, memory, wire.UnmaskRequest(list(PLAN.names)))
+    assert Reveal.from_bytes(reply.reveal).survived == (True,) * 4
+    assert (memory.opened, opened.opened) == (-1, 0)
+    assert opened.secrets != memory.secrets
+    assert len(opened.secrets) < len(memory.secrets)
+
+
+def test_a_round_is_opened_once() -> None:
+    memory = masked_members()["ash"]
+    opened, _ = stages.unmask(ASH, memory, wire.UnmaskRequest(list(PLAN.names)))
+    for survivors in (list(PLAN.names), ["ash", "birch", "cedar"]):
+        with pytest.raises(refusals.DeadAndAliveError):
+            stages.unmask(ASH, opened, wire.UnmaskRequest(survivors))
+    with pytest.raises(RoundReplayedError, match="opened already"):
+        stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 0, 2))
+    assert stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 1, 2))[0].epoch == 2
+    # Without an opening, the same round may be tried again.
+    assert stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 2))[0].epoch == 2
+
+
+@pytest.mark.parametrize(
+    ("survivors", "kind"),
+    [
+        (["ash", "birch"], refusals.SurvivorSetTooSmallError),
+        (["birch", "cedar", "elm"], refusals.NotASurvivorError),
+        (["ash", "birch", "oak"], refusals.UnknownPeerError),
+        (["ash", "birch", "birch"], refusals.DuplicatePeerError),
+    ],
+)
+def test_other_survivor_sets_are_not_opened(survivors: list[str], kind: type[Exception]) -> None:
+    memory = masked_members()["ash"]
+    with pytest.raises(kind):
+        stages.unmask(ASH, memory, wire.UnmaskRequest(survivors))
+
+
+def test_nothing_is_opened_before_the_vector_is_out() -> None:
+    memories: dict[str, Memory] = {}
+    request = wire.UnmaskRequest(list(PLAN.names))
+    with pytest.raises(ProtocolError):
+        stages.unmask(ASH, Memory(), request)
+    deal(MEMBERS, memories)
+    with pytest.raises(refusals.OutOfOrderError):
+        stages.unmask(ASH, memories["ash"], request)
+
+
+def test_lists_pair_up_one_to_one() -> None:
+    assert stages.by_name(["a", "b"], [b"1", b"2"]) == {"a": b"1", "b": b"2"}
+    for names, values in ((["a"], []), ([], [b"1"]), (["a", "a"], [b"1", b"2"])):
+        with pytest.raises(ProtocolError, match="pair up"):
+            stages.by_name(names, values)
+
+
+def test_members_have_their_own_rows() -> None:
+    assert not np.array_equal(ASH.splits.train.labels, MEMBERS["elm"].splits.train.labels)

@@ -1,0 +1,268 @@
+"""The trip that trains: what it refuses, what it repeats bit for bit, what it says."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client import update as module
+from client.data import Examples
+from client.memory import Memory
+from client.policy import (
+    MaskRefusedError,
+    RoundReplayedError,
+    RunChangedError,
+    TermsChangedError,
+)
+from client.stages import Institution
+from client.training import LocalSteps, train
+from client.update import update
+from common import messages as wire
+from common.crypto import refusals, ring
+from common.descriptor import RoundDescriptor
+from common.entropy import SeededEntropy, Stream, SystemEntropy
+from common.errors import PolicyError, ProtocolError
+from common.model import Network, layout_of
+from common.plan import Plan
+from common.privacy.budgets import learning_rate
+from common.pruning.masks import Mask, pack_mask
+from server.aggregation import GlobalModel
+from tests.support import (
+    deal,
+    describe,
+    request_of,
+    small_institution,
+    small_plan,
+    start_of,
+)
+
+PLAN = small_plan(aggregation={"kind": "plain"})
+SECURE = small_plan()
+ASH = small_institution(PLAN)
+NEXT = Memory(run="run", round=1, epoch=3, opened=1)
+
+
+def pruned(model: GlobalModel, mask: Mask) -> GlobalModel:
+    return replace(model, weights=model.weights * mask, mask=mask)
+
+
+def vector_of(reply: wire.UpdateReply, descriptor: RoundDescriptor) -> NDArray[np.uint32]:
+    return ring.unpack(reply.vector, descriptor.ring_bits, descriptor.length)
+
+
+def answer(
+    model: GlobalModel, institution: Institution = ASH
+) -> tuple[Memory, dict[str, NDArray[np.float64]]]:
+    """Run a plain round and decode what the institution says."""
+    descriptor = describe(institution.plan, model)
+    memory, reply = update(institution, Memory(), request_of(model, descriptor))
+    return memory, ring.decode_vector(descriptor, vector_of(reply, descriptor), 1)
+
+
+def test_the_vector_holds_the_weighted_update_and_in_evaluation_rounds_the_counts() -> None:
+    memory, values = answer(start_of(PLAN))
+    assert set(values) == {"update"}
+    assert np.count_nonzero(values["update"]) > 0.9 * len(values["update"])
+    assert (memory.run, memory.round, memory.epoch, memory.opened) == ("run", 0, 1, -1)
+    _, values = answer(start_of(PLAN, round_number=2))
+    assert set(values) == {"update", "validation"}
+    assert values["validation"].sum() == len(ASH.splits.validation)
+    assert values["validation"][10:].sum() == ASH.splits.validation.labels.sum()
+    _, values = answer(start_of(PLAN, round_number=6))
+    assert set(values) == {"validation", "test"}
+    assert values["test"].sum() == len(ASH.splits.test)
+
+
+def test_an_institution_weighs_by_its_declared_size() -> None:
+    plan = small_plan(aggregation={"kind": "plain"}, training={"steps": 1})
+    updates = {}
+    for name, size in (("ash", 200), ("birch", 150), ("cedar", 100)):
+        member = Institution(name, plan, lambda: ASH.splits, SeededEntropy(0))
+        assert plan.weight(name) == size / 200
+        updates[name] = answer(start_of(plan), member)[1]["update"]
+    # On the same rows a smaller batch steps further and counts less: the noise is alike.
+    grid = 2 / describe(plan, start_of(plan)).segments[0].scale
+    np.testing.assert_allclose(updates["birch"], updates["ash"], atol=grid)
+    np.testing.assert_allclose(updates["cedar"], updates["ash"], atol=grid)
+    assert not np.allclose(2 * updates["cedar"], updates["ash"], atol=grid)
+
+
+def test_only_surviving_weights_travel() -> None:
+    model = start_of(PLAN)
+    mask = np.arange(model.mask.size) % 4 > 0
+    memory, values = answer(pruned(model, mask))
+    assert len(values["update"]) == mask.sum()
+    assert memory.mask == pack_mask(mask)
+    following = replace(pruned(model, mask), round=1, epoch=2)
+    descriptor = describe(PLAN, following)
+    without_mask = replace(request_of(following, descriptor), mask=b"")
+    again, _ = update(ASH, memory, without_mask)
+    assert again.mask == memory.mask
+    with pytest.raises(TermsChangedError):  # a fresh memory takes "no mask" for "nothing pruned"
+        update(ASH, Memory(), without_mask)
+
+
+def test_update_is_bounded_by_the_rate_and_the_clipping_norm() -> None:
+    quiet = small_plan(aggregation={"kind": "plain"}, privacy={"epsilon": "none"})
+    _, values = answer(start_of(quiet), small_institution(quiet))
+    reach = learning_rate(quiet) * quiet.privacy.max_grad_norm * quiet.training.steps
+    assert 0 < np.linalg.norm(values["update"]) < 2 * reach
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"run": "other"}, RunChangedError),
+        ({"plan_hash": "00" * 32}, RunChangedError),
+        ({"roster_hash": "00" * 32}, RunChangedError),
+        ({"round": 0}, RoundReplayedError),
+        ({"round": 1}, RoundReplayedError),
+        ({"round": 7}, RoundReplayedError),
+        ({"epoch": -1}, RoundReplayedError),
+        ({"cohort": ("birch", "cedar", "elm")}, TermsChangedError),
+        ({"cohort": ("ash", "birch", "oak")}, TermsChangedError),
+        ({"threshold": 2}, TermsChangedError),
+        ({"ring_bits": 32}, TermsChangedError),
+        ({"segments": ()}, TermsChangedError),
+        ({"model_hash": "00" * 32}, ProtocolError),
+        ({"mask_hash": "00" * 32}, ProtocolError),
+    ],
+)
+def test_other_terms_are_refused(change: dict[str, Any], kind: type[PolicyError]) -> None:
+    model = start_of(PLAN, round_number=3, epoch=4)
+    good = describe(PLAN, model)
+    assert update(ASH, NEXT, request_of(model, good))[0].round == 3
+    with pytest.raises(kind):
+        update(ASH, NEXT, request_of(model, replace(good, **change)))
+
+
+def test_masks_that_grow_back_or_prune_too_far_are_refused() -> None:
+    model = start_of(PLAN, round_number=3, epoch=4)
+    index = np.arange(model.mask.size)
+    memory = replace(NEXT, mask=pack_mask(index < 40))
+    for mask, kind in ((index < 41, MaskRefusedError), (index < 20, MaskRefusedError)):
+        shrunk = pruned(model, mask)
+        with pytest.raises(kind):
+            update(ASH, memory, request_of(shrunk, describe(PLAN, shrunk)))
+    shrunk = pruned(model, index < 22)
+    assert update(ASH, memory, request_of(shrunk, describe(PLAN, shrunk)))[0].round == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_that_is_not_finite_is_refused(value: float) -> None:
+    model = start_of(PLAN)
+    model.weights[0] = value
+    with pytest.raises(ProtocolError, match="not finite"):
+        update(ASH, Memory(), request_of(model, describe(PLAN, model)))
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": b""}, {"mask": b"\xff"}, {"descriptor": "{}"}, {"descriptor": ""}]
+)
+def test_a_malformed_request_is_refused(change: dict[str, Any]) -> None:
+    model = start_of(PLAN)
+    with pytest.raises(ProtocolError):
+        update(ASH, Memory(), replace(request_of(model, describe(PLAN, model)), **change))
+
+
+def count_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with every training."""
+    calls: list[int] = []
+
+    def counted(
+        network: Network, examples: Examples, local: LocalSteps, stream: Stream
+    ) -> NDArray[np.float32]:
+        calls.append(local.steps)
+        return train(network, examples, local, stream)
+
+    monkeypatch.setattr(module, "train", counted)
+    return calls
+
+
+def test_a_repeated_plain_round_sends_the_stored_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = count_training(monkeypatch)
+    member = small_institution(PLAN, entropy=SystemEntropy())
+    first, later = start_of(PLAN, 0, 1), start_of(PLAN, 0, 2)
+    request = request_of(first, describe(PLAN, first))
+    memory, reply = update(member, Memory(), request)
+    repeated, again = update(member, memory, request_of(later, describe(PLAN, later)))
+    assert again.vector == reply.vector == memory.vector == repeated.vector
+    assert (repeated.epoch, len(calls)) == (2, 1)
+    # A second training would have been another release.
+    assert update(member, Memory(), request)[1].vector != reply.vector
+    assert len(calls) == 2
+
+
+def trained_epoch(
+    plan: Plan, members: dict[str, Institution], memories: dict[str, Memory], epoch: int
+) -> wire.UpdateReply:
+    """Run the trips of an epoch of round 0 as far as ash's vector."""
+    inboxes = deal(members, memories, 0, epoch)
+    model = start_of(plan, 0, epoch)
+    request = request_of(model, describe(plan, model), inboxes["ash"])
+    memories["ash"], reply = update(members["ash"], memories["ash"], request)
+    return reply
+
+
+def test_a_repeated_secure_round_masks_the_stored_vector_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = count_training(monkeypatch)
+    members = {name: small_institution(SECURE, name, SystemEntropy()) for name in SECURE.names}
+    memories: dict[str, Memory] = {}
+    first = trained_epoch(SECURE, members, memories, 1)
+    stored = memories["ash"].vector
+    second = trained_epoch(SECURE, members, memories, 2)
+    assert memories["ash"].vector == stored
+    assert len(calls) == 1
+    assert len({stored, first.vector, second.vector}) == 3
+    fresh: dict[str, Memory] = {}
+    trained_epoch(SECURE, members, fresh, 3)
+    assert fresh["ash"].vector != stored
+
+
+@pytest.mark.parametrize("changed", ["model", "mask"])
+def test_a_repeated_round_shows_the_same_model_or_is_refused(changed: str) -> None:
+    model = start_of(PLAN, 0, 1)
+    memory, _ = answer(model)
+    other = replace(model, epoch=2, weights=model.weights + np.float32(changed == "model"))
+    if changed == "mask":
+        other = pruned(other, np.arange(model.mask.size) > 0)
+    with pytest.raises(RoundReplayedError, match="another model, mask or segments"):
+        update(ASH, memory, request_of(other, describe(PLAN, other)))
+
+
+def test_a_secure_vector_waits_for_shares_and_leaves_once() -> None:
+    members = {name: small_institution(SECURE, name) for name in SECURE.names}
+    ash, model = members["ash"], start_of(SECURE)
+    descriptor = describe(SECURE, model)
+    with pytest.raises(ProtocolError):
+        update(ash, Memory(), request_of(model, descriptor))
+    memories: dict[str, Memory] = {}
+    inboxes = deal(members, memories)
+    with pytest.raises(refusals.MissingShareError):
+        update(ash, memories["ash"], request_of(model, descriptor))
+    for other in (replace(descriptor, epoch=2), replace(descriptor, round=1)):
+        with pytest.raises(refusals.OtherSessionError):
+            update(ash, memories["ash"], request_of(model, other, inboxes["ash"]))
+    request = request_of(model, descriptor, inboxes["ash"])
+    masked, reply = update(ash, memories["ash"], request)
+    assert reply.vector != masked.vector
+    with pytest.raises(refusals.MaskedTwiceError):
+        update(ash, masked, request)
+
+
+def test_shares_dealt_to_another_do_not_open() -> None:
+    members = {name: small_institution(SECURE, name) for name in SECURE.names}
+    memories: dict[str, Memory] = {}
+    inboxes = deal(members, memories)
+    swapped = inboxes["ash"] | {"birch": inboxes["ash"]["cedar"]}
+    model = start_of(SECURE)
+    with pytest.raises(refusals.ShareAlteredError):
+        update(members["ash"], memories["ash"], request_of(model, describe(SECURE, model), swapped))
+
+
+def test_size_of_the_model_is_the_layouts() -> None:
+    assert start_of(PLAN).mask.size == layout_of(PLAN.model, PLAN.schema_.width).size == 85

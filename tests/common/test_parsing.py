@@ -1,0 +1,104 @@
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from common.errors import ConfigError, PlanError, SchemaError
+from common.parsing import read_toml, validated
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    size: Annotated[int, Field(ge=1)]
+
+    @field_validator("size")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError(f"size {value} is odd: make it even")
+        return value
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    inner: Inner
+    parts: tuple[Inner, ...] = ()
+
+
+def parse(path: Path, text: str | bytes) -> Outer:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_toml(Outer.model_validate, path, PlanError)
+
+
+def test_good_file_is_parsed(tmp_path: Path) -> None:
+    assert parse(tmp_path / "a.toml", "inner = { size = 2 }").inner.size == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("inner = { size = 3 }", "inner.size 3: size 3 is odd: make it even"),
+        ("inner = { size = 0 }", "inner.size 0: Input should be greater than or equal to 1"),
+        ("inner = { size = 2, sise = 2 }", "inner.sise 2: Extra inputs are not permitted"),
+        ("", "inner: Field required"),
+        (
+            "inner = { size = 2 }\nparts = [{ size = 2 }, {}]\nother = 1",
+            "parts.1.size: Field required; other 1: Extra inputs are not permitted",
+        ),
+    ],
+)
+def test_every_problem_is_named_with_its_place(tmp_path: Path, text: str, complaint: str) -> None:
+    path = tmp_path / "a.toml"
+    with pytest.raises(PlanError) as caught:
+        parse(path, text)
+    assert str(caught.value) == f"{path}: {complaint}"
+
+
+def test_text_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(PlanError) as caught:
+        parse(tmp_path / "a.toml", 'inner = { size = "SECRET" }')
+    assert "inner.size" in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "inner = {",
+        "inner = 1\ninner = 2",
+        b"inner = '\xff'",
+        b"\x00",
+        f"size = {'1' * 5_000}",
+        f"inner = {'[' * 5_000}{']' * 5_000}",
+    ],
+    ids=["open", "twice", "encoding", "nul", "digits", "depth"],
+)
+def test_file_that_is_no_toml(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "a.toml"
+    with pytest.raises(PlanError) as caught:
+        parse(path, text)
+    assert str(caught.value).startswith(f"{path}: not readable as TOML: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match=r"gone\.toml: no such file: check the path$"):
+        read_toml(Outer.model_validate, tmp_path / "gone.toml", SchemaError)
+    with pytest.raises(SchemaError, match="not readable as TOML"):
+        read_toml(Outer.model_validate, tmp_path, SchemaError)
+
+
+@pytest.mark.parametrize("kind", [ConfigError, PlanError, SchemaError])
+def test_error_is_of_the_kind_asked_for(kind: type[ConfigError]) -> None:
+    with pytest.raises(kind, match=r"^the options: inner: Field required$") as caught:
+        validated(Outer.model_validate, {}, "the options", kind)
+    assert type(caught.value) is kind
+
+
+def test_errors_that_are_no_verdict_pass_through() -> None:
+    def broken(fields: dict[str, object]) -> Outer:
+        raise TypeError("a bug")
+
+    with pytest.raises(TypeError, match="a bug"):
+        validated(broken, {}, "the plan", PlanError)

@@ -1,0 +1,250 @@
+import random
+import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from common.errors import ConfigError, PlanError
+from common.plan import Plan, load_plan, plan_from_dict
+from common.schema import load_schema
+from tests.support import FIELDS, SIZES, plan_fields, small_plan
+
+SECTIONS = ("model", "training", "privacy", "aggregation", "pruning", "evaluation")
+
+
+def shuffled(value: Any, order: random.Random) -> Any:
+    """Return the value with every table's keys in another order."""
+    if isinstance(value, list):
+        return [shuffled(item, order) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    keys = list(value)
+    order.shuffle(keys)
+    return {key: shuffled(value[key], order) for key in keys}
+
+
+def test_toml_round_trip_keeps_the_hash(tmp_path: Path) -> None:
+    plan = small_plan()
+    path = tmp_path / "plan.toml"
+    path.write_text(plan.to_toml())
+    assert load_plan(path) == plan
+    assert load_plan(path).digest() == plan.digest()
+    assert load_plan(path).to_toml() == plan.to_toml()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_hash_ignores_order_and_white_space(seed: int) -> None:
+    text = tomli_w.dumps(shuffled(small_plan().to_dict(), random.Random(seed)), indent=8)
+    spaced = "# agreed\n" + text.replace(" = ", "   =  ").replace("\n", "  # note\n\n")
+    assert plan_from_dict(tomllib.loads(spaced)).digest() == small_plan().digest()
+
+
+def test_hash_ignores_whether_a_default_is_written_out() -> None:
+    written = small_plan(model={"kind": "wide_and_deep"}, privacy={"epsilon": 1})
+    assert written.digest() == small_plan().digest()
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "model": {"kind": "mlp", "hidden": [8, 5], "activation": "tanh", "initial_scale": 0.5},
+    "training": {"rounds": 7, "steps": 3, "sample_rate": 0.21, "learning_rate": 0.3},
+    "privacy": {"epsilon": 1.1, "delta": 1e-4, "max_grad_norm": 1.5, "accountant": "prv"},
+    "aggregation": {
+        "kind": "plain",
+        "ring_bits": 25,
+        "threshold": 4,
+        "attempts": 4,
+        "timeout": 6.0,
+    },
+    "pruning": {"sparsity": 0.5, "start": 0.1, "end": 0.7, "biases": True},
+    "evaluation": {"rounds": 4, "bins": 11},
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [(name, key, value) for name, keys in CHANGES.items() for key, value in keys.items()],
+)
+def test_hash_changes_with_every_value(section: str, key: str, value: object) -> None:
+    assert small_plan(**{section: {key: value}}).digest() != small_plan().digest()
+
+
+def test_every_choice_of_the_plan_is_among_the_changes() -> None:
+    only_choice = {("privacy", "noise"), ("evaluation", "noise")}
+    registered = {("pruning", "score"), ("pruning", "schedule")}
+    plan = small_plan().to_dict()
+    keys = {(name, key) for name in SECTIONS for key in plan[name]} - only_choice - registered
+    assert keys == {(name, key) for name, section in CHANGES.items() for key in section}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"institutions": FIELDS["institutions"][:3]},
+        {"institutions": FIELDS["institutions"][::-1]},
+        {"institutions": [*FIELDS["institutions"][:3], {"name": "elm", "size": 201}]},
+        {"schema": {"columns": FIELDS["schema"]["columns"][::-1]}},
+        {"schema": {"label": {"column": "bad", "positive": 0, "negative": 1}}},
+    ],
+)
+def test_hash_covers_members_and_schema(change: dict[str, Any]) -> None:
+    assert small_plan(**change).digest() != small_plan().digest()
+
+
+def test_named_schema_is_hashed_by_its_content() -> None:
+    named = plan_from_dict(FIELDS | {"schema": "credit_consortium"})
+    written = plan_from_dict(
+        FIELDS | {"schema": load_schema("credit_consortium").model_dump(mode="json")}
+    )
+    assert named.digest() == written.digest()
+    assert named.to_dict()["schema"]["label"]["column"] == "default"
+
+
+def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
+    return {section: {key: value}}, rf"{section}\.{key}"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        refuse("model", "kind", "forest"),
+        refuse("model", "hidden", [0]),
+        refuse("model", "hidden", [5000]),
+        refuse("model", "activation", "gelu"),
+        refuse("model", "initial_scale", 0),
+        refuse("training", "rounds", 0),
+        refuse("training", "rounds", 2.5),
+        refuse("training", "steps", 0),
+        refuse("training", "sample_rate", 0),
+        refuse("training", "sample_rate", 1.1),
+        refuse("training", "learning_rate", 0),
+        refuse("training", "learning_rate", "fast"),
+        refuse("training", "learning_rate", float("inf")),
+        refuse("privacy", "epsilon", 0),
+        refuse("privacy", "epsilon", 51),
+        refuse("privacy", "epsilon", float("nan")),
+        refuse("privacy", "epsilon", "much"),
+        refuse("privacy", "delta", 0),
+        refuse("privacy", "delta", 1),
+        refuse("privacy", "max_grad_norm", -1),
+        refuse("privacy", "noise", "shared"),
+        refuse("privacy", "accountant", "gdp"),
+        refuse("aggregation", "kind", "clear"),
+        refuse("aggregation", "ring_bits", 15),
+        refuse("aggregation", "ring_bits", 33),
+        refuse("aggregation", "threshold", -1),
+        refuse("aggregation", "attempts", 0),
+        refuse("aggregation", "timeout", 0),
+        refuse("pruning", "sparsity", 1),
+        refuse("pruning", "start", -0.1),
+        refuse("pruning", "end", 1.1),
+        refuse("evaluation", "rounds", 0),
+        refuse("evaluation", "bins", 1),
+        refuse("evaluation", "noise", "gaussian"),
+        ({"pruning": {"score": "l3"}}, "unknown pruning score 'l3'; known: magnitude"),
+        ({"pruning": {"schedule": "now"}}, "unknown pruning schedule 'now'; known: cubic"),
+        ({"pruning": {"start": 0.7, "end": 0.6}}, r"start 0\.7 is after end 0\.6: set"),
+        ({"aggregation": {"threshold": 2}}, "threshold 2 of 4 .* from 3 to 4"),
+        ({"aggregation": {"threshold": 5}}, "threshold 5 of 4 .* from 3 to 4"),
+        ({"aggregation": {"kind": "plain", "threshold": 2}}, "threshold 2 of 4 .* from 3 to 4"),
+        ({"aggregation": {"ring_bits": 16}}, None),
+        ({"privacy": {"delta": 0.005}}, "delta 0.005 is not below 1 / declared size 200: set"),
+        ({"training": {"sample_rate": 0.01}}, "less than one row a batch: raise training"),
+        ({"version": 2}, "version"),
+        ({"name": "Small Plan"}, "name"),
+        ({"institutions": [{"name": "ash", "size": 49}] * 3}, r"institutions\.0\.size"),
+        ({"institutions": [{"name": "ash", "size": 90}] * 3}, "listed twice"),
+        ({"institutions": FIELDS["institutions"][:2]}, "2 institutions are fewer than 3"),
+        ({"institutions": []}, "0 institutions are fewer"),
+        ({"schema": "nowhere"}, "unknown schema 'nowhere'; known: bank_marketing"),
+        ({"schema": "../plan.toml"}, "unknown schema"),
+    ],
+)
+def test_each_refusal_names_its_place(change: dict[str, Any], problem: str | None) -> None:
+    fields = {
+        name: value if isinstance(value, str) else plan_fields(**{name: value})[name]
+        for name, value in change.items()
+    }
+    if problem is None:  # Sixteen bits hold four times 200 counts.
+        assert plan_from_dict(FIELDS | fields).aggregation.ring_bits == 16
+        return
+    with pytest.raises(PlanError, match=problem) as caught:
+        plan_from_dict(FIELDS | fields, "my.toml")
+    assert str(caught.value).startswith("my.toml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_counts_must_fit_the_ring() -> None:
+    many = [{"name": f"i{index}", "size": 8_200} for index in range(4)]
+    fields = plan_fields(institutions=many, privacy={"delta": 1e-5})
+    assert plan_from_dict(fields | {"aggregation": {"ring_bits": 17}}).names
+    with pytest.raises(PlanError, match=r"4 x 8200 records overflow a ring of 16 bits: raise"):
+        plan_from_dict(fields | {"aggregation": {"ring_bits": 16}})
+
+
+@pytest.mark.parametrize("section", ["", *SECTIONS, "schema"])
+def test_unknown_key_is_refused(section: str) -> None:
+    fields = deepcopy(small_plan().to_dict())
+    (fields[section] if section else fields)["colour"] = 1
+    with pytest.raises(PlanError, match=rf"{section and section + '.'}colour 1: Extra inputs"):
+        plan_from_dict(fields)
+
+
+def test_every_problem_is_named_at_once() -> None:
+    with pytest.raises(PlanError, match=r"training\.rounds 0: .*; privacy\.delta 2: "):
+        small_plan(training={"rounds": 0}, privacy={"delta": 2})
+
+
+def test_plan_is_frozen() -> None:
+    plan = small_plan()
+    with pytest.raises(ValidationError, match="frozen"):
+        plan.training.rounds = 9
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "no such file"),
+        (b"name = ", "not readable"),
+        (b"\xff", "not readable"),
+        (b"", ": name: "),
+    ],
+)
+def test_bad_file_is_one_line(tmp_path: Path, content: bytes | None, problem: str) -> None:
+    path = tmp_path / "plan.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PlanError, match=problem) as caught:
+        load_plan(path)
+    assert isinstance(caught.value, ConfigError)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_threshold_names_weights_and_batches_follow_from_the_members() -> None:
+    plan = small_plan(institutions=FIELDS["institutions"][::-1])
+    assert plan.threshold == 3
+    assert small_plan(aggregation={"threshold": 4}).threshold == 4
+    assert plan.names == tuple(SIZES)
+    assert [plan.weight(name) for name in plan.names] == [1, 0.75, 0.5, 1]
+    assert [plan.expected_batch(name) for name in plan.names] == pytest.approx(
+        [0.2 * 0.72 * size for size in SIZES.values()]
+    )
+
+
+@pytest.mark.parametrize(("members", "threshold"), [(3, 3), (4, 3), (5, 4), (6, 5), (10, 7)])
+def test_default_threshold_is_two_thirds_and_one(members: int, threshold: int) -> None:
+    institutions = [{"name": f"i{index}", "size": 100} for index in range(members)]
+    assert small_plan(institutions=institutions).threshold == threshold
+
+
+def test_plain_sums_may_be_of_few() -> None:
+    plan: Plan = small_plan(institutions=FIELDS["institutions"][:1], aggregation={"kind": "plain"})
+    assert (plan.names, plan.threshold) == (("ash",), 1)

@@ -1,0 +1,83 @@
+from dataclasses import replace
+from math import sqrt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.descriptor import RoundDescriptor
+from common.errors import ProtocolError
+from common.plan import Plan
+from common.privacy.budgets import learning_rate, training_mechanism
+from common.segments import NOISE_TAIL, TEST, UPDATE, VALIDATION, evaluation_rounds, segments_of
+from tests.support import describe, small_plan, start_of
+
+
+def timed(rounds: int, evaluations: int) -> Plan:
+    return small_plan(training={"rounds": rounds}, evaluation={"rounds": evaluations})
+
+
+@given(st.integers(1, 300), st.integers(1, 40))
+def test_evaluations_are_spread_and_end_the_run(rounds: int, evaluations: int) -> None:
+    chosen = evaluation_rounds(timed(rounds, evaluations))
+    gaps = [late - early for early, late in zip((0, *chosen), chosen, strict=False)]
+    assert len(chosen) == min(rounds, evaluations)
+    assert chosen[-1] == rounds
+    assert min(gaps) >= 1
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_test_rows_are_read_once_after_the_last_update() -> None:
+    plan = timed(6, 3)
+    names = [[part.name for part in segments_of(plan, index, 85)] for index in range(7)]
+    both = [UPDATE, VALIDATION]
+    assert names == [[UPDATE], [UPDATE], both, [UPDATE], both, [UPDATE], [VALIDATION, TEST]]
+
+
+def test_lengths_are_the_surviving_weights_and_two_histograms() -> None:
+    update, validation = segments_of(timed(6, 3), 2, 40)
+    assert (update.length, validation.length) == (40, 20)
+    assert (validation.scale, validation.bound) == (1.0, 200.0)
+
+
+@given(
+    st.integers(3, 60),
+    st.integers(16, 32),
+    st.sampled_from([1.0, "none"]),
+    st.sampled_from([50, 3_000]),
+)
+def test_no_sum_can_overflow_and_no_finer_grid_could_not(
+    members: int, bits: int, epsilon: float | str, size: int
+) -> None:
+    if members * (size + 2) >= 2 ** (bits - 1):
+        return
+    plan = small_plan(
+        institutions=[{"name": f"i{index:02}", "size": size} for index in range(members)],
+        aggregation={"ring_bits": bits},
+        privacy={"epsilon": epsilon, "delta": 1e-5},
+    )
+    descriptor = describe(plan, start_of(plan, round_number=2))
+    update, validation = descriptor.segments
+    finer = replace(update, scale=update.scale * (1 + 8 * members / 2 ** (bits - 1)))
+    with pytest.raises(ProtocolError, match="overflows"):
+        replace(descriptor, segments=(finer, validation))
+
+
+def test_noise_of_eight_deviations_does_not_saturate() -> None:
+    plan = small_plan()
+    (update,) = segments_of(plan, 0, 10)
+    batch = min(plan.expected_batch(name) for name in plan.names)
+    per_step = learning_rate(plan) * plan.privacy.max_grad_norm / batch
+    noise = per_step * training_mechanism(plan).noise_multiplier * sqrt(plan.training.steps)
+    assert update.bound > NOISE_TAIL * noise
+    # A full signal of twice the expected batch fits beside it, and not much more does.
+    signal = 2 * per_step * batch * plan.training.steps
+    assert update.bound == pytest.approx(NOISE_TAIL * noise + signal)
+
+
+def test_both_sides_derive_the_same_descriptor() -> None:
+    plan = small_plan()
+    sent = describe(plan, start_of(plan)).to_json()
+    again = describe(small_plan(), start_of(plan))
+    assert RoundDescriptor.from_json(sent) == again
+    assert describe(small_plan(privacy={"epsilon": 2.0}), start_of(plan)).segments != again.segments

@@ -1,0 +1,131 @@
+"""The two Flower apps on a real SuperLink with three SuperNodes over loopback."""
+
+import csv
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+from safetensors.numpy import load_file
+
+from common.model import layout_of
+from common.plan import Plan, plan_from_dict
+from common.pruning.masks import unpack_mask
+from server.rounds import sparsity_after
+from simulations.consortium import consortium
+from tests.deployment.engine import Engine
+
+pytestmark = pytest.mark.timeout(240)
+
+ROUNDS = 3
+NAMES = ("bank-00", "bank-01", "bank-02")
+
+
+def make_plan(epsilon: float = 3.0) -> Plan:
+    return plan_from_dict(
+        {
+            "name": "loopback",
+            "schema": "credit_consortium",
+            "institutions": [{"name": name, "size": 400} for name in NAMES],
+            "model": {"hidden": [16]},
+            "training": {"rounds": ROUNDS, "steps": 2, "sample_rate": 0.1},
+            "privacy": {"epsilon": epsilon, "delta": 1e-4, "accountant": "rdp"},
+            "aggregation": {"kind": "secure", "timeout": 90.0},
+            "pruning": {"sparsity": 0.5, "start": 0.0, "end": 0.7},
+            "evaluation": {"rounds": 1},
+        }
+    )
+
+
+def write_institutions(folder: Path, approved: Mapping[str, Plan]) -> dict[str, Path]:
+    """Write each institution's table, the plan it approved and its ``client.toml``."""
+    tables = consortium(institutions=len(NAMES), loans=400, sizes="equal")
+    files = {}
+    for name, plan in approved.items():
+        home = folder / name
+        home.mkdir()
+        tables[name].to_csv(home / "loans.csv", index=False)
+        (home / "plan.toml").write_text(plan.to_toml())
+        settings = {
+            "name": name,
+            "plan": "plan.toml",
+            "plan_hash": plan.digest(),
+            "data": "loans.csv",
+        }
+        files[name] = home / "client.toml"
+        files[name].write_text(tomli_w.dumps(settings))
+    return files
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Return the processes whose environment names ``folder``; no zombie's does."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if bytes(folder) in environment.read_bytes():
+                found.append(environment.parent.name)
+    return found
+
+
+def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path) -> None:
+    plan, out = make_plan(), tmp_path / "out"
+    layout = layout_of(plan.model, plan.schema_.width)
+    kept = [round(layout.size * (1 - sparsity_after(plan, done))) for done in range(ROUNDS + 1)]
+    (tmp_path / "plan.toml").write_text(plan.to_toml())
+    with Engine(tmp_path) as engine:
+        for name, file in write_institutions(tmp_path, dict.fromkeys(NAMES, plan)).items():
+            engine.start_supernode(name, file)
+        ended = engine.run(tmp_path / "plan.toml", out, seconds=200)
+        assert ended.status == "finished:completed", ended.log
+        rows = list(csv.DictReader((out / "rounds.csv").read_text().splitlines()))
+        # A fourth round, without an update, evaluates what three have trained.
+        assert [(row["round"], row["survivors"]) for row in rows] == [
+            (str(number), "3") for number in range(ROUNDS + 1)
+        ]
+        assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"], "a round was repeated"
+
+    assert [int(row["weights_kept"]) for row in rows] == kept
+    assert kept[-1] == round(layout.size * (1 - plan.pruning.sparsity))
+    assert [row["auc_test"] for row in rows[:-1]] == [""] * ROUNDS
+    assert 0 < float(rows[-1]["auc_test"]) < 1
+    assert int(rows[-1]["bytes_up"]) < int(rows[0]["bytes_up"])
+
+    tensors = load_file(out / "model.safetensors")
+    mask = unpack_mask(tensors["mask"].tobytes(), layout.size)
+    weights = np.concatenate([tensors[entry.name].ravel() for entry in layout.entries])
+    assert mask.sum() == kept[-1]
+    assert np.isfinite(weights).all()
+    assert not weights[~mask].any()
+
+
+def test_a_run_ends_by_naming_who_approved_another_plan(tmp_path: Path) -> None:
+    plan, other = make_plan(), make_plan(epsilon=9.0)
+    (tmp_path / "plan.toml").write_text(plan.to_toml())
+    with Engine(tmp_path) as engine:
+        approved = dict.fromkeys(NAMES, plan) | {"bank-02": other}
+        for name, file in write_institutions(tmp_path, approved).items():
+            engine.start_supernode(name, file, stock=True)
+        ended = engine.run(tmp_path / "plan.toml", tmp_path / "out", seconds=150)
+        assert ended.status == "finished:failed", ended.log
+        assert f"AggregationError: bank-02 approved another plan: agree on {plan.digest()}" in (
+            ended.log
+        )
+    assert (tmp_path / "out" / "rounds.csv").read_text().count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_no_process_outlives_an_engine_left_by_an_error(tmp_path: Path) -> None:
+    def leave() -> None:
+        with Engine(tmp_path) as engine:
+            engine.start_supernode("bank-00", tmp_path / "client.toml", stock=True)
+            assert len(processes_of(tmp_path)) >= 2
+            raise RuntimeError("left")
+
+    with pytest.raises(RuntimeError, match="left") as left:
+        leave()
+    assert processes_of(tmp_path) == []
+    (tails,) = left.value.__notes__
+    assert "--- superlink" in tails
+    assert "--- bank-00" in tails

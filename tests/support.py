@@ -1,0 +1,145 @@
+"""A federation small enough for a test: its plan, its rows, one institution, one request."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from client import stages
+from client.data import Examples, Splits
+from client.memory import Memory
+from client.stages import Institution
+from common import messages as wire
+from common.crypto.roster import roster_hash
+from common.descriptor import RoundDescriptor
+from common.entropy import Entropy, SeededEntropy
+from common.plan import Plan, plan_from_dict
+from common.pruning.masks import mask_hash, pack_mask
+from common.segments import segments_of
+from server.aggregation import GlobalModel
+from server.rounds import initial_model
+
+WIDTH = 4
+SIZES = {"ash": 200, "birch": 150, "cedar": 100, "elm": 200}
+FIELDS: dict[str, Any] = {
+    "name": "small",
+    "schema": {
+        "name": "four",
+        "label": {"column": "bad", "positive": 1, "negative": 0},
+        "columns": [
+            {"name": f"x{index}", "kind": "numeric", "lo": -1, "hi": 1} for index in range(WIDTH)
+        ],
+    },
+    "institutions": [{"name": name, "size": size} for name, size in SIZES.items()],
+    "model": {"hidden": [8, 4]},
+    "training": {"rounds": 6, "steps": 2, "sample_rate": 0.2},
+    "privacy": {"epsilon": 1.0, "delta": 1e-3, "accountant": "rdp"},
+    "aggregation": {"timeout": 5.0},
+    "pruning": {"sparsity": 0.75, "start": 0.0, "end": 0.6},
+    "evaluation": {"rounds": 3, "bins": 10},
+}
+
+
+def plan_fields(**sections: Any) -> dict[str, Any]:
+    """Return the plan's fields; a mapping is merged into its section, all else replaces it."""
+    merged = {
+        name: FIELDS.get(name, {}) | value if isinstance(value, Mapping) else value
+        for name, value in sections.items()
+    }
+    return FIELDS | merged
+
+
+def small_plan(**sections: Any) -> Plan:
+    """Return a plan of four institutions that trains in well under a second."""
+    return plan_from_dict(plan_fields(**sections))
+
+
+def small_examples(rows: int, seed: int, width: int = WIDTH) -> Examples:
+    """Return rows whose label follows two of the features and their product."""
+    draw = np.random.default_rng(seed)
+    features = draw.uniform(-1, 1, (rows, width)).astype(np.float32)
+    log_odds = 2 * features[:, 0] - features[:, 1] + 2 * features[:, 2] * features[:, 3]
+    labels = (draw.uniform(size=rows) < 1 / (1 + np.exp(-log_odds))).astype(np.float32)
+    return Examples(features, labels, pd.DataFrame(index=range(rows)))
+
+
+def small_splits(seed: int, rows: int = 150) -> Splits:
+    """Return train, validation and test rows, 72/8/20 as a real table would be split."""
+    counts = round(0.72 * rows), round(0.08 * rows), round(0.2 * rows)
+    train, validation, test = (
+        small_examples(count, 10 * seed + part) for part, count in enumerate(counts)
+    )
+    return Splits(train, validation, test, "memory")
+
+
+def all_splits(plan: Plan, rows: int = 200) -> dict[str, Splits]:
+    """Return different rows for each institution of the plan."""
+    return {name: small_splits(index, rows) for index, name in enumerate(plan.names)}
+
+
+def small_institution(plan: Plan, name: str = "ash", entropy: Entropy | None = None) -> Institution:
+    """Return a member with its rows; its entropy is seeded unless it is given."""
+    index = plan.names.index(name)
+    rows = partial(small_splits, index, 200)
+    return Institution(name, plan, rows, entropy or SeededEntropy(0, f"institution/{name}"))
+
+
+def start_of(plan: Plan, round_number: int = 0, epoch: int = 1) -> GlobalModel:
+    """Return an unpruned model as the server would send it in a round."""
+    model = initial_model(plan, SeededEntropy(0, "server").stream("initial-weights"))
+    return replace(model, round=round_number, epoch=epoch)
+
+
+def describe(
+    plan: Plan, model: GlobalModel, cohort: tuple[str, ...] | None = None, run: str = "run"
+) -> RoundDescriptor:
+    """Return the honest descriptor of a round."""
+    return RoundDescriptor(
+        run=run,
+        plan_hash=plan.digest(),
+        roster_hash=roster_hash(plan.names),
+        round=model.round,
+        epoch=model.epoch,
+        cohort=plan.names if cohort is None else cohort,
+        threshold=plan.threshold,
+        ring_bits=plan.aggregation.ring_bits,
+        model_hash=wire.model_hash(wire.encode_weights(model.weights[model.mask])),
+        mask_hash=mask_hash(model.mask),
+        segments=segments_of(plan, model.round, model.kept),
+    )
+
+
+def request_of(
+    model: GlobalModel, descriptor: RoundDescriptor, sealed: Mapping[str, bytes] | None = None
+) -> wire.UpdateRequest:
+    """Return the update request of a round, with its mask."""
+    inbox = sealed or {}
+    return wire.UpdateRequest(
+        descriptor=descriptor.to_json(),
+        model=wire.encode_weights(model.weights[model.mask]),
+        mask=pack_mask(model.mask),
+        names=list(inbox),
+        sealed=list(inbox.values()),
+    )
+
+
+def deal(
+    members: Mapping[str, Institution],
+    memories: dict[str, Memory],
+    round_number: int = 0,
+    epoch: int = 1,
+) -> dict[str, dict[str, bytes]]:
+    """Take all members through the two key trips; return what each of them was dealt."""
+    adverts, dealt = {}, {}
+    for name, member in members.items():
+        call = wire.AdvertiseRequest("run", round_number, epoch)
+        memories[name], reply = stages.advertise(member, memories.get(name, Memory()), call)
+        adverts[name] = reply.advert
+    for name, member in members.items():
+        request = wire.ShareRequest(list(adverts), list(adverts.values()))
+        memories[name], shares = stages.share(member, memories[name], request)
+        dealt[name] = dict(zip(shares.names, shares.sealed, strict=True))
+    return {name: {peer: dealt[peer][name] for peer in members if peer != name} for name in members}
