@@ -11,13 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from common.errors import PolicyError
-
-
-class RoundReplayedError(PolicyError):
-    """A round or epoch that is over, or whose sum may have been opened already."""
-
-    reason = "round or epoch is over"
+from client.policy import RoundReplayedError
 
 
 class Journal(Protocol):
@@ -36,9 +30,23 @@ class Journal(Protocol):
         ...
 
 
+class NoJournal:
+    """No counters: for simulations, whose institutions never lose their memory."""
+
+    def last_epoch(self, plan_hash: str) -> int:
+        """Return -1."""
+        return -1
+
+    def begin_epoch(self, plan_hash: str, epoch: int) -> None:
+        """Note nothing."""
+
+    def begin_round(self, run: str, round_number: int) -> None:
+        """Note nothing."""
+
+
 @dataclass
 class VolatileJournal:
-    """Counters that last as long as the process: for simulations."""
+    """Counters that outlast an institution's memory but not the process."""
 
     _counters: dict[str, int] = field(default_factory=dict)
 

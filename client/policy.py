@@ -4,11 +4,10 @@ Every refusal has a ``reason`` that tells the server what was wrong with the req
 nothing about the institution's records.
 """
 
-from client.journal import RoundReplayedError
 from client.memory import Memory
 from common.crypto.refusals import OtherRosterError
 from common.descriptor import RoundDescriptor
-from common.errors import PolicyError
+from common.errors import PolicyError, ProtocolError
 from common.plan import Plan
 from common.pruning.masks import Mask
 from common.segments import segments_of
@@ -18,6 +17,12 @@ class RunChangedError(PolicyError):
     """A message of another run or plan than the one approved."""
 
     reason = "another run or plan"
+
+
+class RoundReplayedError(PolicyError):
+    """A round or epoch that is over, or whose sum may have been opened already."""
+
+    reason = "round or epoch is over"
 
 
 class TermsChangedError(PolicyError):
@@ -50,7 +55,7 @@ class SegmentsChangedError(TermsChangedError):
     reason = "segments differ from the plan"
 
 
-class ModelChangedError(PolicyError):
+class ModelChangedError(ProtocolError):
     """The model or mask that came is not the one the descriptor names."""
 
     reason = "model or mask is not the described one"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from client.journal import Journal, VolatileJournal
+from client.journal import Journal, NoJournal
 from client.memory import Memory
 from client.policy import require_epoch
 from common import messages as wire
@@ -49,7 +49,7 @@ class Institution:
     rows: Callable[[], Splits]
     entropy: Entropy
     membership: Membership | None = None
-    journal: Journal = field(default_factory=VolatileJournal)
+    journal: Journal = field(default_factory=NoJournal)
 
     @cached_property
     def splits(self) -> Splits:

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from client.data import Examples
-from client.journal import RoundReplayedError
 from client.memory import Memory
 from client.policy import (
     ModelChangedError,
+    RoundReplayedError,
     require_descriptor,
     require_nested,
     require_roster,

@@ -98,7 +98,7 @@ class AdvertiseRequest(WireMessage):
     run: str
     round: int
     epoch: int
-    roster: bytes
+    roster: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from numpy.typing import NDArray
 
 from client import stages
+from client.journal import VolatileJournal
 from client.memory import Memory
 from client.stages import Institution, Membership
 from client.update import update
@@ -281,6 +282,7 @@ def play(seed: int) -> Outcome:
                 _no_rows,
                 SeededEntropy(seed, name),
                 Membership(seeded_identity(name, 0), roster),
+                VolatileJournal(),
             ),
             seed,
         )

@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 from flwr.app import RecordDict
 
+from client.journal import VolatileJournal
 from client.stages import Institution, Membership
 from common import messages as wire
 from common.crypto import keys
@@ -60,6 +61,7 @@ class Theatre:
                     lambda: None,  # type: ignore[arg-type,return-value]
                     SeededEntropy(0, name),
                     Membership(seeded_identity(name, 0), self.roster),
+                    VolatileJournal(),
                 ),
                 0,
             )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from client.journal import DurableJournal, Journal, RoundReplayedError, VolatileJournal
+from client.journal import DurableJournal, Journal, VolatileJournal
+from client.policy import RoundReplayedError
 
 Open = Callable[[], Journal]
 
