@@ -31,7 +31,7 @@ def check(
     splits = prepare(table, declared)
     require_trainable(splits, batch)
     report = table.report
-    shown = Table("what", "column", "rows", title=str(data))
+    shown = Table("what", "column", "rows")
     shown.add_row("read", "", f"{report.rows_read:,}")
     shown.add_row("duplicates", "", f"{report.duplicates:,}")
     for what, counts in (("missing", report.missing), ("out of range", report.out_of_range)):
@@ -40,7 +40,9 @@ def check(
     shown.add_row("kept", "", f"{report.rows_kept:,}")
     for part in ("train", "validation", "test"):
         shown.add_row(part, "", f"{len(getattr(splits, part)):,}")
-    Console(highlight=False, markup=False, emoji=False).print(shown)
+    out = Console(highlight=False, markup=False, emoji=False)
+    out.print(str(data), soft_wrap=True)
+    out.print(shown)
 
 
 def main() -> None:

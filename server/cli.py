@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from common.console import command_line, new_app
 from common.entropy import SystemEntropy
@@ -28,8 +26,8 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
     agreed = load_plan(file)
     size = initial_model(agreed, SystemEntropy().stream("check")).mask.size
     mechanism = training_mechanism(agreed)
-    shown = Table("fact", "value", title=agreed.name, show_header=False)
     facts = {
+        "plan": agreed.name,
         "plan_sha256": agreed.digest(),
         "institutions": f"{len(agreed.institutions)}, threshold {agreed.threshold}",
         "model": f"{agreed.model.kind}, {size:,} weights on {agreed.schema_.width} features",
@@ -40,9 +38,10 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
         "sparsity": f"{agreed.pruning.sparsity:g} by {agreed.pruning.score}",
         "evaluation rounds": ", ".join(map(str, evaluation_rounds(agreed))),
     }
+    width = max(map(len, facts))
+    # Lines, not a table: it would cut the hash to the width of a terminal.
     for fact, value in facts.items():
-        shown.add_row(fact, value)
-    Console(highlight=False, soft_wrap=True).print(shown)
+        typer.echo(f"{fact:{width}}  {value}")
 
 
 def main() -> None:

@@ -1,9 +1,6 @@
 """One simulated run from start to results: rounds, baselines, progress, Ctrl-C."""
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +43,7 @@ def execute(
         watch = _watch(progress, plan.training.rounds + 1)
 
         def keep(model: GlobalModel, report: RoundReport) -> None:
-            with _interrupts_held():
-                store.keep(model, report)
+            store.keep(model, report)
             watch(model, report)
 
         try:
@@ -65,19 +61,6 @@ def execute(
     summary["interrupted"] = interrupted
     write_results(directory, summary, curves(run, summary))
     return summary
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Answer Ctrl-C only after the block, so that the files agree with each other."""
-    pressed = []
-    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if pressed and callable(previous):
-        previous(signal.SIGINT, None)
 
 
 def _progress() -> Progress:

@@ -105,7 +105,8 @@ def _effective(
     for (section, key), value in (options.settings or {}).items():
         if value is not None:
             fields.setdefault(section, {})[key] = value
-    return plan_from_dict(fields, str(options.plan) if options.plan else "the options")
+    # The plan file has been validated alone, so what is wrong now was typed beside it.
+    return plan_from_dict(fields, "the options")
 
 
 def rounded(size: int) -> int:

@@ -75,7 +75,7 @@ def curves(run: Run, summary: Mapping[str, Any]) -> str:
         {"svg.hashsalt": "fedprune", "font.size": 10, "svg.fonttype": "path"}
     ):
         figure = Figure(figsize=(12, 3.6), layout="constrained")
-        auc, sparsity, traffic = figure.subplots(1, 3)
+        auc, sparsity, traffic = figure.subplots(1, 3, sharex=True)
         evaluated = [
             (report.round, metrics(report.counts[VALIDATION]).roc_auc)
             for report in reports

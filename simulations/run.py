@@ -1,8 +1,11 @@
 """A whole federation in one process: the real server and client apps over an in-process grid."""
 
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import current_thread, main_thread
 
 import torch
 from flwr.app import Context, Message, RecordDict
@@ -78,10 +81,11 @@ def simulate(
         nodes[node] = Institution(name, plan, rows, entropy, membership)
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
-        run.model = model
-        run.reports.append(report)
-        if watch is not None:
-            watch(model, report)
+        with _interrupts_held():
+            run.model = model
+            run.reports.append(report)
+            if watch is not None:
+                watch(model, report)
 
     server = build_server(lambda _: Task(plan, keep, roster), SeededEntropy(seed, "server"))
     client = build_client(lambda context: nodes[context.node_id])
@@ -89,7 +93,24 @@ def simulate(
     server(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
 
 
-TRIPS = ("query.advertise", "train.update", "query.sign", "train.unmask")
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Answer Ctrl-C only after the block: a round is then finished everywhere or nowhere."""
+    if current_thread() is not main_thread():  # Python answers Ctrl-C in the main thread alone.
+        yield
+        return
+    pressed = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed and callable(previous):
+        previous(signal.SIGINT, None)
+
+
+STAGES = {"query.advertise": 0, "train.update": 1, "query.sign": 2, "train.unmask": 2}
+"""How far an attempt has come at each trip: keys, vectors, openings."""
 
 
 def departures(seed: int, rate: float) -> Callable[[Message], bool]:
@@ -98,11 +119,12 @@ def departures(seed: int, rate: float) -> Callable[[Message], bool]:
 
     def absent(message: Message) -> bool:
         metadata = message.metadata
-        if metadata.message_type not in TRIPS or rate <= 0:
+        stage = STAGES.get(metadata.message_type)
+        if stage is None or rate <= 0:
             return False
         draw = entropy.stream(f"{metadata.dst_node_id}/{metadata.group_id}")
         leaves = int.from_bytes(draw(8), "big") < rate * 2**64
-        return leaves and TRIPS.index(metadata.message_type) >= draw(1)[0] % len(TRIPS)
+        return leaves and stage >= draw(1)[0] % 3
 
     return absent
 

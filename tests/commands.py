@@ -111,7 +111,7 @@ def spawn(module: str, *arguments: object) -> "subprocess.Popen[str]":
     )
 
 
-def ended(process: "subprocess.Popen[str]", timeout: float = 60) -> Outcome:
+def ended(process: "subprocess.Popen[str]", timeout: float = 120) -> Outcome:
     """Wait for a process and return how it ended."""
     out, err = process.communicate(timeout=timeout)
     return Outcome(process.returncode, out, err)

@@ -1,28 +1,37 @@
 """A federation small enough for a test: its plan, its rows, one institution, one request."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from flwr.app import Message
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
-from client import stages
+from client import stages, update
+from client.app import build_app
 from client.data import Examples, Splits
 from client.memory import Memory
 from client.stages import Institution, Membership
+from client.training import LocalSteps, train
 from common import messages as wire
 from common.crypto.opening import parcels as parcels_of
 from common.crypto.roster import Roster, roster_hash
 from common.crypto.session import Offer, Parcel
 from common.descriptor import RoundDescriptor
-from common.entropy import Entropy, SeededEntropy
+from common.entropy import Entropy, SeededEntropy, Stream
+from common.model import Network
 from common.plan import Plan, plan_from_dict
 from common.pruning.masks import mask_hash, pack_mask
 from common.segments import segments_of
 from server.aggregation import GlobalModel
+from server.exchange import Exchange
 from server.rounds import initial_model
+from simulations.grid import Absent, InProcessGrid, nobody_leaves
 from simulations.rehearsal import seeded_identity, seeded_roster
 
 WIDTH = 4
@@ -81,6 +90,20 @@ def small_splits(seed: int, rows: int = 150) -> Splits:
 def all_splits(plan: Plan, rows: int = 200) -> dict[str, Splits]:
     """Return different rows for each institution of the plan."""
     return {name: small_splits(index, rows) for index, name in enumerate(plan.names)}
+
+
+def count_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with every training of an institution."""
+    calls: list[int] = []
+
+    def counted(
+        network: Network, examples: Examples, local: LocalSteps, stream: Stream
+    ) -> NDArray[np.float32]:
+        calls.append(local.steps)
+        return train(network, examples, local, stream)
+
+    monkeypatch.setattr(update, "train", counted)
+    return calls
 
 
 def small_institution(plan: Plan, name: str = "ash", entropy: Entropy | None = None) -> Institution:
@@ -156,3 +179,37 @@ def deal(
         offers[name] = Offer.from_bytes(reply.advert, reply.sealed, len(members))
     roster = roster_of(next(iter(members.values())).plan)
     return parcels_of(offers, roster, sorted(members))
+
+
+FIRST_NODE = 2
+
+
+def node_of(plan: Plan, name: str) -> int:
+    """Return the node of an institution in `connect`'s grid."""
+    return FIRST_NODE + plan.names.index(name)
+
+
+def leaving(plan: Plan, names: str, trip: str, groups: Callable[[str], bool]) -> Absent:
+    """Return who is absent: these institutions, at a trip of the groups ("round/epoch")."""
+    nodes = {node_of(plan, name) for name in names.split()}
+
+    def absent(message: Message) -> bool:
+        facts = message.metadata
+        return facts.dst_node_id in nodes and facts.message_type == trip and groups(facts.group_id)
+
+    return absent
+
+
+def connect(
+    plan: Plan,
+    absent: Absent = nobody_leaves,
+    entropy: Entropy | None = None,
+    wrap: Callable[[ClientApp], ClientApp] = lambda app: app,
+) -> tuple[Exchange, InProcessGrid]:
+    """Return the server's end of a federation of real client apps, all joined."""
+    members = {node_of(plan, name): small_institution(plan, name, entropy) for name in plan.names}
+    app = wrap(build_app(lambda context: members[context.node_id]))
+    grid = InProcessGrid(app, members, absent)
+    exchange = Exchange(grid, plan.aggregation.timeout, roster_of(plan))
+    exchange.join("run", plan.names, plan.digest())
+    return exchange, grid

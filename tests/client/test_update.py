@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from client import update as module
-from client.data import Examples
 from client.memory import Memory
 from client.policy import (
     MaskRefusedError,
@@ -18,19 +16,19 @@ from client.policy import (
     TermsChangedError,
 )
 from client.stages import Institution
-from client.training import LocalSteps, train
 from client.update import update
 from common import messages as wire
 from common.crypto import refusals, ring
 from common.descriptor import RoundDescriptor
-from common.entropy import SeededEntropy, Stream, SystemEntropy
+from common.entropy import SeededEntropy, SystemEntropy
 from common.errors import PolicyError, ProtocolError
-from common.model import Network, layout_of
+from common.model import layout_of
 from common.plan import Plan
 from common.privacy.budgets import learning_rate
 from common.pruning.masks import Mask, pack_mask
 from server.aggregation import GlobalModel
 from tests.support import (
+    count_training,
     deal,
     describe,
     request_of,
@@ -165,20 +163,6 @@ def test_a_malformed_request_is_refused(change: dict[str, Any]) -> None:
     model = start_of(PLAN)
     with pytest.raises(ProtocolError):
         update(ASH, Memory(), replace(request_of(model, describe(PLAN, model)), **change))
-
-
-def count_training(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that grows with every training."""
-    calls: list[int] = []
-
-    def counted(
-        network: Network, examples: Examples, local: LocalSteps, stream: Stream
-    ) -> NDArray[np.float32]:
-        calls.append(local.steps)
-        return train(network, examples, local, stream)
-
-    monkeypatch.setattr(module, "train", counted)
-    return calls
 
 
 def test_a_repeated_plain_round_sends_the_stored_vector(monkeypatch: pytest.MonkeyPatch) -> None:

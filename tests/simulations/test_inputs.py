@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.entropy import SeededEntropy
 from common.errors import BudgetError, ConfigError, DataError, FedpruneError, PlanError
 from common.plan import load_plan, plan_from_dict
 from common.schema import load_schema
+from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
 from simulations.inputs import Federation, Options, assemble, rounded
 from tests.commands import ROOT, trial_fields, trial_file
@@ -225,6 +227,8 @@ def test_sample_plan_parses_whatever_the_order_of_its_keys(path: Path) -> None:
     turned = reversed_keys(fields)
     assert len(fields) < 2 or list(turned) != list(fields)
     assert plan_from_dict(turned).digest() == plan.digest()
+    # It can be pruned as far as it says.
+    assert initial_model(plan, SeededEntropy(0).stream("sample")).mask.all()
     # Negative control: what the keys hold does count.
     assert plan_from_dict(fields | {"name": "another"}).digest() != plan.digest()
 

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+from flwr.app import Context, RecordDict
+
+from client.app import build_app as build_client
+from common.entropy import SeededEntropy
+from common.errors import AggregationError, ConfigError, PlanError
+from common.plan import Plan
+from server.aggregation import GlobalModel
+from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, Task, app, build_app
+from server.rounds import RoundReport
+from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
+from simulations.rehearsal import seeded_roster
+from tests.support import roster_of, small_institution, small_plan
+
+PLAN = small_plan(training={"rounds": 2})
+
+
+def grid_of(plan: Plan, *names: str) -> InProcessGrid:
+    members = {
+        node: small_institution(plan, name)
+        for node, name in enumerate(names or plan.names, start=SERVER_NODE + 1)
+    }
+    return InProcessGrid(build_client(lambda context: members[context.node_id]), members)
+
+
+def context_of(**run_config: str) -> Context:
+    return Context(RUN_ID, SERVER_NODE, {}, RecordDict(), dict(run_config))
+
+
+def run(plan: Plan, seed: int, *names: str) -> list[tuple[GlobalModel, RoundReport]]:
+    kept: list[tuple[GlobalModel, RoundReport]] = []
+
+    def keep(model: GlobalModel, report: RoundReport) -> None:
+        kept.append((model, report))
+
+    build_app(lambda context: Task(plan, keep, roster_of(plan)), SeededEntropy(seed))(
+        grid_of(plan, *names), context_of()
+    )
+    return kept
+
+
+def test_members_join_rounds_run_each_is_kept() -> None:
+    kept = run(PLAN, 0)
+    assert [report.round for _, report in kept] == [0, 1, 2]
+    assert all(report.survivors == PLAN.names for _, report in kept)
+    again, other = run(PLAN, 0), run(PLAN, 1)
+    assert again[-1][0].weights.tobytes() == kept[-1][0].weights.tobytes()
+    assert other[-1][0].weights.tobytes() != kept[-1][0].weights.tobytes()
+
+
+def test_nothing_runs_before_all_have_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.exchange.JOIN_SECONDS", 0.01)
+    impatient = small_plan(training={"rounds": 2}, aggregation={"timeout": 0.1})
+    with pytest.raises(AggregationError, match="elm did not join"):
+        run(impatient, 0, "ash", "birch", "cedar")
+
+
+def test_deployed_app_takes_plan_and_folder_from_the_run(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN.to_toml())
+    (tmp_path / "roster.json").write_bytes(roster_of(PLAN).to_bytes())
+    config = {
+        PLAN_KEY: str(tmp_path / "plan.toml"),
+        ROSTER_KEY: str(tmp_path / "roster.json"),
+        OUT_KEY: str(tmp_path / "run"),
+    }
+    app(grid_of(PLAN), context_of(**config))
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert len((tmp_path / "run" / "rounds.csv").read_text().splitlines()) == 1 + 3
+    for content in (b"", b"{}", roster_of(PLAN).without("ash").to_bytes()[:-1]):
+        (tmp_path / "roster.json").write_bytes(content)
+        with pytest.raises(ConfigError, match="no roster can be read"):
+            app(grid_of(PLAN), context_of(**config))
+    (tmp_path / "roster.json").write_bytes(seeded_roster(["ash", "oak"], 0).to_bytes())
+    with pytest.raises(ConfigError, match="not those of the plan"):
+        app(grid_of(PLAN), context_of(**config))
+    with pytest.raises(PlanError, match="no such file"):
+        app(grid_of(PLAN), context_of(**config | {PLAN_KEY: str(tmp_path / "gone.toml")}))

@@ -1,0 +1,236 @@
+import logging
+from collections.abc import Callable, Iterable
+
+import pytest
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from common import messages as wire
+from common.errors import AggregationError
+from server import exchange as module
+from server.exchange import TRIPS, Exchange
+from simulations.grid import SERVER_NODE, Absent, InProcessGrid, nobody_leaves
+
+NAMES = ("ash", "birch", "cedar")
+NODES = dict(zip((5, 6, 7), NAMES, strict=True))
+PLAN_HASH = "aa"
+Answer = Callable[[Message, str], Message]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "JOIN_SECONDS", 0.01)
+
+
+def reply(message: Message, answer: wire.WireMessage) -> Message:
+    return Message(answer.to_record(), reply_to=message)
+
+
+def honest(message: Message, name: str) -> Message:
+    """Join under one's name; answer any other request with the name as advert."""
+    if message.metadata.message_type == "query.join":
+        return reply(message, wire.JoinReply(name, PLAN_HASH, len(name)))
+    return reply(message, wire.AdvertiseReply(name.encode(), b""))
+
+
+def serve(
+    answer: Answer = honest,
+    absent: Absent = nobody_leaves,
+    grid_type: type[InProcessGrid] = InProcessGrid,
+) -> InProcessGrid:
+    app = ClientApp()
+
+    def handle(message: Message, context: Context) -> Message:
+        return answer(message, NODES[context.node_id])
+
+    app.query("join")(handle)
+    app.query("advertise")(handle)
+    return grid_type(app, NODES, absent)
+
+
+def joined(grid: InProcessGrid, timeout: float = 5.0) -> Exchange:
+    exchange = Exchange(grid, timeout)
+    exchange.join("run", NAMES, PLAN_HASH)
+    return exchange
+
+
+def ask(exchange: Exchange, names: Iterable[str] = NAMES) -> dict[str, wire.AdvertiseReply]:
+    requests = dict.fromkeys(names, wire.AdvertiseRequest("run", 0, 1))
+    return exchange.call(requests, wire.AdvertiseReply, "0/1")
+
+
+def answered(exchange: Exchange) -> list[str]:
+    """Return who answered, having checked that each reply is its own institution's."""
+    replies = ask(exchange)
+    assert all(answer.advert == name.encode() for name, answer in replies.items())
+    return sorted(replies)
+
+
+def test_replies_are_known_by_name() -> None:
+    exchange = joined(serve())
+    assert answered(exchange) == list(NAMES)
+    assert list(ask(exchange, ["birch"])) == ["birch"]
+    assert ask(exchange, []) == {}
+
+
+def only_for(name: str, wrong: Answer) -> Answer:
+    def answer(message: Message, mine: str) -> Message:
+        if mine == name and message.metadata.message_type != "query.join":
+            return wrong(message, mine)
+        return honest(message, mine)
+
+    return answer
+
+
+def crash(message: Message, name: str) -> Message:
+    return Message(Error(0, "it broke"), reply_to=message)
+
+
+TOLD = wire.Refusal("").to_record()
+WRONG: dict[str, Answer] = {
+    "refusal": lambda message, name: reply(message, wire.Refusal("protocol")),
+    "error": crash,
+    "another kind": lambda message, name: reply(message, wire.UnmaskReply(b"")),
+    "empty": lambda message, name: Message(RecordDict(), reply_to=message),
+    "a malformed refusal": lambda message, name: Message(
+        RecordDict({wire.RECORD: TOLD[wire.RECORD], "more": TOLD[wire.RECORD]}),
+        reply_to=message,
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_reply_is_an_absence(name: str, wrong: str) -> None:
+    exchange = joined(serve(only_for(name, WRONG[wrong])))
+    assert answered(exchange) == [other for other in NAMES if other != name]
+
+
+def test_a_refusal_is_logged_by_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    ask(joined(serve(only_for("ash", WRONG["refusal"]))))
+    assert "ash refused: protocol" in caplog.text
+    ask(joined(serve(only_for("elm", WRONG["refusal"]))))
+    assert caplog.text.count("refused") == 1
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_dead_nodes_error_from_the_server_is_matched_by_message(
+    node: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(message: Message) -> bool:
+        facts = message.metadata
+        return facts.dst_node_id == node and facts.message_type == "query.advertise"
+
+    grid = serve(absent=dead)
+    senders: list[int] = []
+    pull = grid.pull_messages
+
+    def watched(identifiers: Iterable[str]) -> Iterable[Message]:
+        messages = list(pull(identifiers))
+        senders.extend(message.metadata.src_node_id for message in messages)
+        return messages
+
+    exchange = joined(grid)
+    monkeypatch.setattr(grid, "pull_messages", watched)
+    assert answered(exchange) == [name for other, name in NODES.items() if other != node]
+    assert sorted(senders) == sorted({*NODES, SERVER_NODE} - {node})
+
+
+class Disorderly(InProcessGrid):
+    """Returns replies in reverse, together with one that answers no request of this trip."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        found = list(super().pull_messages(message_ids))
+        stray = [Message(RecordDict(), reply_to=message) for message in found[:1]]
+        for message in stray:
+            message.metadata.__dict__["_reply_to_message_id"] = "another"
+        return stray + found[::-1]
+
+
+def test_order_and_strays_do_not_matter() -> None:
+    assert answered(joined(serve(grid_type=Disorderly))) == list(NAMES)
+
+
+class Deaf(InProcessGrid):
+    """Loses what is pushed to the first node, with or without an identifier."""
+
+    identifiers: tuple[str, ...] = ("lost",)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        (message,) = messages
+        facts = message.metadata
+        if facts.dst_node_id == 5 and facts.message_type != "query.join":
+            return self.identifiers
+        return super().push_messages([message])
+
+
+class Full(Deaf):
+    identifiers = ()
+
+
+@pytest.mark.parametrize("grid_type", [Deaf, Full])
+def test_silence_is_an_absence_after_the_timeout(grid_type: type[InProcessGrid]) -> None:
+    exchange = joined(serve(grid_type=grid_type), timeout=0.2)
+    assert answered(exchange) == ["birch", "cedar"]
+    assert answered(exchange) == ["birch", "cedar"]
+
+
+def test_traffic_is_what_the_grid_carried() -> None:
+    grid = serve(only_for("ash", crash))
+    exchange = joined(grid)
+    assert (exchange.traffic.up, exchange.traffic.down) == ({}, {})
+    up, down = grid.bytes_up, grid.bytes_down
+    ask(exchange)
+    ask(exchange, ["birch"])
+    assert sum(exchange.traffic.up.values()) == grid.bytes_up - up
+    # The grid also gives each message its number: tag, length and one digit.
+    assert sum(exchange.traffic.down.values()) == grid.bytes_down - down - 4 * 3
+    assert exchange.traffic.down["birch"] > exchange.traffic.down["ash"] > 0
+    assert set(exchange.traffic.up) == set(NAMES)
+
+
+def claim(name: str, plan_hash: str = PLAN_HASH) -> Answer:
+    """Let birch claim something else."""
+
+    def answer(message: Message, mine: str) -> Message:
+        if mine == "birch":
+            return reply(message, wire.JoinReply(name, plan_hash, 0))
+        return honest(message, mine)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (claim("birch", "bb"), "birch approved another plan: agree on aa"),
+        (claim("oak"), "birch did not join within 0.1 s: start"),
+        (claim("ash"), "did not join within 0.1 s"),
+        (only_for("ash", crash), None),
+    ],
+)
+def test_all_members_must_join_under_the_plan(answer: Answer, problem: str | None) -> None:
+    if problem is None:
+        assert len(ask(joined(serve(answer), 0.1))) == 2
+        return
+    with pytest.raises(AggregationError, match=problem):
+        joined(serve(answer), 0.1)
+
+
+def test_nodes_that_come_late_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    calls: list[int] = []
+
+    def late(message: Message) -> bool:
+        calls.append(message.metadata.dst_node_id)
+        return message.metadata.dst_node_id == 6 and calls.count(6) < 3
+
+    assert answered(joined(serve(absent=late))) == list(NAMES)
+    assert calls.count(6) >= 3
+    assert "is gone" in caplog.text
+
+
+def test_every_request_has_its_own_trip() -> None:
+    assert len(set(TRIPS.values())) == len(TRIPS) == 5
+    assert all(trip.split(".")[0] in {"query", "train"} for trip in TRIPS.values())

@@ -1,0 +1,140 @@
+import csv
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from common.model import layout_of
+from common.plan import load_plan
+from common.pruning.masks import unpack_mask
+from common.segments import TEST, VALIDATION
+from server.aggregation import GlobalModel
+from server.rounds import RoundReport
+from server.store import COLUMNS, RunStore, round_row, write_atomically
+from tests.support import small_plan, start_of
+
+PLAN = small_plan()
+REPORT = RoundReport(
+    round=2,
+    epoch=3,
+    survivors=("ash", "birch", "elm"),
+    kept=40,
+    sparsity=1 - 40 / 85,
+    counts={VALIDATION: np.array([4.0, 1, 1, 4])},
+    bytes_up=1_000,
+    bytes_down=2_000,
+    seconds=0.123456,
+)
+
+
+def model(round_number: int) -> GlobalModel:
+    start = start_of(PLAN, round_number)
+    mask = np.arange(start.mask.size) % 2 > 0
+    return replace(start, weights=(start.weights + round_number) * mask, mask=mask)
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    with (directory / "rounds.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def crash(descriptor: int) -> None:
+    raise OSError("power is gone")
+
+
+def test_plan_is_kept_and_rounds_begin_empty(tmp_path: Path) -> None:
+    RunStore(tmp_path / "deep" / "run", PLAN)
+    assert load_plan(tmp_path / "deep" / "run" / "plan.toml") == PLAN
+    assert (tmp_path / "deep" / "run" / "rounds.csv").read_text().strip() == ",".join(COLUMNS)
+    assert rows(tmp_path / "deep" / "run") == []
+
+
+def test_each_round_is_there_as_soon_as_it_is_kept(tmp_path: Path) -> None:
+    store = RunStore(tmp_path, PLAN)
+    for round_number in range(3):
+        store.keep(model(round_number), replace(REPORT, round=round_number))
+        assert [row["round"] for row in rows(tmp_path)] == [str(i) for i in range(round_number + 1)]
+        bias = load_file(tmp_path / "model.safetensors")["output.bias"]
+        assert (
+            bias.tolist()
+            == layout_of(PLAN.model, 4).split(model(round_number).weights)["output.bias"].tolist()
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.safetensors",
+        "plan.toml",
+        "rounds.csv",
+    ]
+
+
+def test_row_holds_the_report() -> None:
+    assert round_row(REPORT) == {
+        "round": 2,
+        "epoch": 3,
+        "survivors": 3,
+        "weights_kept": 40,
+        "sparsity": 0.529412,
+        "auc_validation": 0.8,
+        "auc_test": "",
+        "bytes_up": 1_000,
+        "bytes_down": 2_000,
+        "seconds": 0.1235,
+    }
+    tested = replace(REPORT, counts={TEST: np.array([1.0, 0, 0, 1])})
+    assert (round_row(tested)["auc_validation"], round_row(tested)["auc_test"]) == ("", 1)
+
+
+def test_model_is_read_back_bit_for_bit_with_its_mask(tmp_path: Path) -> None:
+    kept = model(1)
+    RunStore(tmp_path, PLAN).keep(kept, REPORT)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    layout = layout_of(PLAN.model, PLAN.schema_.width)
+    assert list(layout.split(kept.weights)) == [entry.name for entry in layout.entries]
+    for name, tensor in layout.split(kept.weights).items():
+        assert tensors[name].tobytes() == tensor.tobytes()
+        assert tensors[name].shape == tensor.shape
+    assert set(tensors) == {entry.name for entry in layout.entries} | {"mask"}
+    mask = unpack_mask(tensors["mask"].tobytes(), layout.size)
+    np.testing.assert_array_equal(mask, kept.mask)
+    assert not np.array_equal(mask, start_of(PLAN).mask)
+    with safe_open(path, "numpy") as file:
+        metadata = file.metadata()
+    assert metadata["plan_sha256"] == PLAN.digest()
+    assert json.loads(metadata["model"]) == PLAN.model.model_dump(mode="json")
+    assert json.loads(metadata["features"]) == list(PLAN.schema_.feature_names)
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_a_crash_in_the_middle_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with monkeypatch.context() as patch:
+        if moment == "fsync":
+            patch.setattr(os, "fsync", crash)
+        else:
+            patch.setattr(Path, "replace", lambda self, target: crash(0))
+        with pytest.raises(OSError, match="power is gone"):
+            write_atomically(path, b"new and longer")
+        assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_crash_while_a_round_is_kept_leaves_the_last_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RunStore(tmp_path, PLAN)
+    store.keep(model(0), replace(REPORT, round=0))
+    before = {name: (tmp_path / name).read_bytes() for name in ("rounds.csv", "model.safetensors")}
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(OSError, match="power is gone"):
+        store.keep(model(1), replace(REPORT, round=1))
+    for name, content in before.items():
+        assert (tmp_path / name).read_bytes() == content

@@ -1,0 +1,248 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.plan import load_plan
+from simulations import execute
+from simulations.cli import main
+from simulations.consortium import consortium, pooled
+from tests.commands import Outcome, invoke, trial_file
+
+FAST = ("--epsilon", "none", "--no-baselines")
+
+
+@pytest.fixture(scope="module")
+def loans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "loans.csv"
+    pooled(consortium(institutions=3, loans=500)).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    return trial_file(tmp_path)
+
+
+def run(*arguments: object) -> Outcome:
+    return invoke(main, "run", *arguments)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# What is typed, the exit code, and what the one line says. PLAN, OUT, DATA stand for good paths.
+WRONG: dict[str, tuple[list[str], int, str]] = {
+    "missing plan": (["gone.toml"], 3, "gone.toml: no such file: check the path"),
+    "missing data": (["PLAN", "--data", "gone.csv"], 4, "gone.csv: no such file: check the path"),
+    "data of no known kind": (["PLAN", "--data", "a.xlsx"], 4, "unknown kind of file"),
+    "data without schema": (["--data", "DATA"], 3, "name a shipped schema or a TOML file"),
+    "data of another schema": (["--data", "DATA", "--schema", "uci_default"], 4, "'LIMIT_BAL'"),
+    "unknown schema": (["--schema", "nope"], 3, "unknown schema 'nope'; known: bank_marketing"),
+    "missing schema": (["--schema", "my.toml"], 3, "my.toml: no such file: check the path"),
+    "sparsity 1.2": (["PLAN", "--sparsity", "1.2"], 3, "pruning.sparsity 1.2"),
+    "sparsity below 0": (["PLAN", "--sparsity", "-0.1"], 3, "pruning.sparsity -0.1"),
+    "sparsity out of reach": (["PLAN", "--sparsity", "0.99"], 3, "lower pruning.sparsity"),
+    "epsilon abc": (["PLAN", "--epsilon", "abc"], 3, "'abc' is neither a number nor none"),
+    "epsilon -1": (["PLAN", "--epsilon", "-1"], 3, "privacy.epsilon"),
+    "epsilon 0": (["PLAN", "--epsilon", "0"], 3, "greater than 0"),
+    "epsilon inf": (["PLAN", "--epsilon", "inf"], 3, "less than or equal to 50"),
+    "epsilon nan": (["PLAN", "--epsilon", "nan"], 3, "privacy.epsilon"),
+    "epsilon too small": (["PLAN", "--epsilon", "1e-7"], 7, "cannot be met in 8 steps"),
+    "delta too large": (
+        ["PLAN", "--delta", "0.01"],
+        3,
+        "delta 0.01 is not below 1 / declared size",
+    ),
+    "unknown partition": (["PLAN", "--partition", "foo"], 3, "unknown partition 'foo'; known: nat"),
+    "too few institutions": (["--institutions", "2"], 3, "2 institutions are fewer than 3"),
+    "rounds 0": (["PLAN", "--rounds", "0"], 3, "the options: training.rounds 0: "),
+    "aggregation foo": (["PLAN", "--aggregation", "foo"], 3, "should be 'secure' or 'plain'"),
+    "out is a file": (["PLAN", "--out", "DATA"], 3, "is a file: name another directory"),
+    "out is foreign": (["PLAN", "--out", "FOREIGN"], 3, "holds 'trial.toml', which no run wrote"),
+    "out is below a file": (["PLAN", "--out", "DATA/a"], 1, "Not a directory"),
+}
+
+
+@pytest.mark.parametrize(("typed", "code", "complaint"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_input_is_one_line_and_its_exit_code(
+    plan: Path,
+    loans: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str],
+    code: int,
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"PLAN": plan, "DATA": loans, "DATA/a": loans / "a", "FOREIGN": tmp_path}
+    arguments = [str(places.get(word, word)) for word in typed]
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert complaint in outcome.complaint
+    # Nothing is left behind, not even a directory.
+    assert files(tmp_path) == files(plan.parent) == {"trial.toml": plan.read_bytes()}
+
+
+@pytest.mark.parametrize("typed", ["--epsilon abc", "--rounds 0", "--data gone.csv"])
+def test_debug_adds_the_traceback(plan: Path, typed: str) -> None:
+    short, long = run(plan, *typed.split()), run(plan, *typed.split(), "--debug")
+    assert "Traceback" not in short.err
+    assert "Traceback (most recent call last)" in long.err
+    assert long.err.splitlines()[-1] == short.err.splitlines()[-1]
+    assert (long.code, long.out) == (short.code, "")
+
+
+def test_unknown_key_in_the_plan_is_named(tmp_path: Path) -> None:
+    outcome = run(trial_file(tmp_path, training={"epochs": 3}))
+    assert outcome.code == 3
+    assert outcome.complaint.endswith(
+        "trial.toml: training.epochs 3: Extra inputs are not permitted"
+    )
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["--seed -1", "--seed 1e3", "--dropout 1.5", "--institutions 0", "--rounds x", "--epsilons 1"],
+)
+def test_wrong_usage_is_two(plan: Path, typed: str) -> None:
+    outcome = run(plan, *typed.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    assert typed.split(maxsplit=1)[0] in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_wrong_input_leaves_earlier_results_alone(plan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    assert run(plan, *FAST, "--rounds", 1, "--out", out).code == 0
+    before = files(out)
+    for typed in (("--epsilon", "1e-7"), ("--sparsity", "0.99"), ("--partition", "foo")):
+        assert run(plan, *typed, "--out", out).code in {3, 7}
+        assert files(out) == before
+    assert run(plan, *FAST, "--rounds", 2, "--out", out).code == 0
+    assert files(out).keys() == before.keys()
+    assert files(out)["rounds.csv"] != before["rounds.csv"]
+
+
+def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
+    outcome = run(plan, "--out", tmp_path / "a")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    (budget,) = (line for line in lines if line.startswith("epsilon="))
+    assert budget.endswith("at delta 1e-05  noise=local  noise_source=torch (research)")
+    assert "evaluation=exact, outside epsilon" in lines
+    assert "aggregation=secure: four trips, unsigned keys" in lines
+    assert "simulated from a seed, so it protects nobody" in outcome.out
+    assert f"results: {tmp_path / 'a'}/" in lines
+    # The three models stand side by side, each with its own measure and size.
+    shown = [
+        next(line for line in lines if name in line) for name in ("pruned 60", "dense", "logistic")
+    ]
+    assert all(line.count("0.") >= 2 for line in shown)
+    assert "WARNING" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "warning", "key"),
+    [
+        (("--epsilon", "none"), "epsilon is none: NO differential privacy", "noise_source"),
+        (("--aggregation", "plain"), "aggregation is plain: the server sees every", "aggregation"),
+    ],
+)
+def test_missing_protection_is_told_loudly(
+    plan: Path, tmp_path: Path, typed: tuple[str, str], warning: str, key: str
+) -> None:
+    outcome = run(plan, "--no-baselines", *typed, "--out", tmp_path / "a")
+    assert f"WARNING: {warning}" in outcome.err
+    assert f"{typed[0].removeprefix('--')}={typed[1]}" in outcome.out
+    assert json.loads((tmp_path / "a" / "summary.json").read_text())[key] == typed[1]
+    quiet = run(plan, "--no-baselines", "--out", tmp_path / "b")
+    assert "WARNING" not in quiet.err
+    assert json.loads((tmp_path / "b" / "summary.json").read_text())[key] != typed[1]
+
+
+def test_json_is_the_summary_and_all_of_standard_output(plan: Path, tmp_path: Path) -> None:
+    outcome = run(plan, *FAST, "--json", "--out", tmp_path / "a")
+    assert len(outcome.out.splitlines()) == 1
+    assert outcome.summary == json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert outcome.summary["evaluation"] == "exact, outside epsilon"
+
+
+def test_options_reach_the_plan_that_is_written(plan: Path, tmp_path: Path) -> None:
+    typed = {"rounds": 2, "delta": 1e-6, "sparsity": 0.5, "aggregation": "plain", "epsilon": "none"}
+    arguments = [word for name, value in typed.items() for word in (f"--{name}", value)]
+    outcome = run(plan, *arguments, "--no-baselines", "--json", "--out", tmp_path / "a")
+    written = load_plan(tmp_path / "a" / "plan.toml")
+    assert written.digest() == outcome.summary["plan_sha256"]
+    assert (written.training.rounds, written.privacy.delta) == (2, 1e-6)
+    assert (written.pruning.sparsity, written.aggregation.kind) == (0.5, "plain")
+    assert written.privacy.epsilon == "none"
+    original = load_plan(plan)
+    assert (written.model, written.evaluation, written.institutions) == (
+        original.model,
+        original.evaluation,
+        original.institutions,
+    )
+    assert written.digest() != original.digest()
+
+
+def results(plan: Path, out: Path, *arguments: object) -> dict[str, Any]:
+    summary = run(plan, "--no-baselines", "--json", "--out", out, *arguments).summary
+    del summary["seconds"]
+    return summary
+
+
+def test_seed_decides_everything(plan: Path, tmp_path: Path) -> None:
+    first, again, other = (results(plan, tmp_path / "a", "--seed", seed) for seed in (0, 0, 1))
+    assert first == again
+    assert other["auc"] != first["auc"]
+    assert other["plan_sha256"] == first["plan_sha256"]
+
+
+def test_results_have_a_default_place(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(plan, *FAST, "--rounds", 1, "--seed", 3).code == 0
+    assert (tmp_path / "runs" / "trial-seed3" / "summary.json").is_file()
+
+
+def test_file_and_schema_alone_make_a_run(loans: Path, tmp_path: Path) -> None:
+    typed = ("--data", loans, "--schema", "credit_consortium", "--institutions", 3, "--rounds", 2)
+    outcome = run(*typed, *FAST, "--json", "--out", tmp_path / "a", "--partition", "age_band")
+    assert outcome.code == 0
+    declared = [entry.size for entry in load_plan(tmp_path / "a" / "plan.toml").institutions]
+    assert len(set(declared)) == 3
+
+
+def test_departures_are_survived_or_told(plan: Path, tmp_path: Path) -> None:
+    typed = (*FAST, "--institutions", 7, "--json", "--out", tmp_path / "a")
+    outcome = run(plan, *typed, "--dropout", 0.2)
+    assert outcome.code == 0
+    with (tmp_path / "a" / "rounds.csv").open(newline="") as file:
+        survivors = [int(row["survivors"]) for row in csv.DictReader(file)]
+    assert len(survivors) == 5
+    assert min(survivors) < 7
+    assert all(count == 0 or count >= 5 for count in survivors)
+    # All gone: no round can be finished, which is an error and no result.
+    outcome = run(plan, *typed, "--dropout", 1)
+    assert (outcome.code, outcome.out) == (6, "")
+    assert "Traceback" not in outcome.err
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: 3 rounds in a row found fewer than 5 institutions")
+    assert not (tmp_path / "a" / "summary.json").exists()
+
+
+def test_ctrl_c_before_the_first_round_is_130(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, "simulate", press)
+    outcome = run(plan, *FAST, "--out", tmp_path / "a")
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "Traceback" not in outcome.err
