@@ -99,6 +99,7 @@ class Bank:
     memory: Memory = field(default_factory=Memory)
     computed: dict[tuple[str, int], NDArray[np.uint32]] = field(default_factory=dict)
     present: bool = True
+    refused: Callable[[PolicyError], None] = lambda error: None
 
     def compute(
         self,
@@ -135,6 +136,7 @@ class Bank:
             request = kind.from_record(record)
             memory, reply = stage(self.institution, self.memory, request)
         except PolicyError as error:
+            self.refused(error)
             return wire.Refusal(error.reason).to_record()
         self.memory = memory
         answer: RecordDict = reply.to_record()
