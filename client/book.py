@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from client.entries import GENESIS, Budget, Draft, Entry, Kept, Mark, Part, Place, Release, chained
 from client.limits import Limits, Spent
+from client.policy import RoundReplayedError
 from client.refusals import (
     ClockSetBackError,
     LedgerAlteredError,
     LedgerBehindError,
     OverdrawnError,
-    RoundReplayedError,
     RunReopenedError,
 )
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from client.refusals import LedgerAlteredError
@@ -105,6 +105,23 @@ class Kept:
     def __repr__(self) -> str:
         """Show where it belongs and nothing of it."""
         return f"Kept(run={self.run!r}, round={self.round})"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an institution stands in a run; every default means "nothing yet".
+
+    ``round``, ``binding``, ``mask`` and ``vector`` are of the last stored vector, ``epoch`` is
+    the last one that keys were made for, ``opened`` the last round whose openings left.
+    """
+
+    run: str = ""
+    round: int = -1
+    epoch: int = -1
+    opened: int = -1
+    binding: str = ""
+    mask: bytes = b""
+    vector: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from client.book import Book
-from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release
+from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release, Standing
 from client.limits import UNLIMITED, Limits
 
 
@@ -69,23 +69,6 @@ class MemoryStore:
     def keep(self, plan_hash: str, kept: Kept) -> None:
         """Replace a stored vector."""
         self.vectors[plan_hash] = kept
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where an institution stands in a run; every default means "nothing yet".
-
-    ``round``, ``binding``, ``mask`` and ``vector`` are of the last stored vector, ``epoch`` is
-    the last one that keys were made for, ``opened`` the last round whose openings left.
-    """
-
-    run: str = ""
-    round: int = -1
-    epoch: int = -1
-    opened: int = -1
-    binding: str = ""
-    mask: bytes = b""
-    vector: bytes = field(default=b"", repr=False)
 
 
 class Ledger:

@@ -4,12 +4,11 @@ Every refusal has a ``reason`` that tells the server what was wrong with the req
 nothing about the institution's records.
 """
 
-from client.ledger import Standing
+from client.entries import Standing
 from client.memory import Memory
-from client.refusals import RoundReplayedError
 from common.crypto.refusals import OtherRosterError
 from common.descriptor import RoundDescriptor
-from common.errors import PolicyError
+from common.errors import PolicyError, ProtocolError
 from common.plan import Plan
 from common.pruning.masks import Mask
 from common.segments import segments_of
@@ -19,6 +18,12 @@ class RunChangedError(PolicyError):
     """A message of another run or plan than the one approved."""
 
     reason = "another run or plan"
+
+
+class RoundReplayedError(PolicyError):
+    """A round or epoch that is over, or whose sum may have been opened already."""
+
+    reason = "round or epoch is over"
 
 
 class TermsChangedError(PolicyError):
@@ -51,7 +56,7 @@ class SegmentsChangedError(TermsChangedError):
     reason = "segments differ from the plan"
 
 
-class ModelChangedError(PolicyError):
+class ModelChangedError(ProtocolError):
     """The model or mask that came is not the one the descriptor names."""
 
     reason = "model or mask is not the described one"

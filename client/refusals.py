@@ -1,7 +1,6 @@
 """Why an institution refuses for the sake of what it spent and promised before.
 
 PolicyError
-├── RoundReplayedError      a round or epoch that is over
 ├── RunReopenedError        a run that ended, or gave way to a later one of its plan
 ├── OverLimitError          more than the institution's own limits allow
 ├── OverdrawnError          more than the plan reserved when its run began
@@ -12,12 +11,6 @@ PolicyError
 """
 
 from common.errors import PolicyError
-
-
-class RoundReplayedError(PolicyError):
-    """A round or epoch that is over, or whose sum may have been opened already."""
-
-    reason = "round or epoch is over"
 
 
 class RunReopenedError(PolicyError):

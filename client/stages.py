@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from client.entries import Mark, Place
-from client.ledger import Clock, Ledger, Standing, memory_ledger
+from client.entries import Mark, Place, Standing
+from client.ledger import Clock, Ledger, memory_ledger
 from client.memory import Memory
 from client.policy import require_epoch, require_run
 from common import messages as wire

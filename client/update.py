@@ -13,13 +13,13 @@ from client.entries import Place
 from client.memory import Memory
 from client.policy import (
     ModelChangedError,
+    RoundReplayedError,
     require_descriptor,
     require_nested,
     require_roster,
     require_round,
     require_run,
 )
-from client.refusals import RoundReplayedError
 from client.spending import budget_of, charges_of
 from client.stages import Institution, prepare
 from client.training import LocalSteps, train
@@ -71,7 +71,11 @@ def update(
     binding = _binding(descriptor)
     if descriptor.round == standing.round and binding != standing.binding:
         raise RoundReplayedError("a repeated round shows another model, mask or segments")
-    accepted = None if plan.aggregation.kind == "plain" else _accept(institution, memory, request)
+    accepted = (
+        None
+        if plan.aggregation.kind == "plain"
+        else _accept(institution, memory, descriptor, request)
+    )
 
     if descriptor.round == standing.round:
         vector = ring.unpack(standing.vector, descriptor.ring_bits, descriptor.length)
@@ -85,12 +89,16 @@ def update(
         institution.ledger.store(place, binding, pack_mask(mask), packed, institution.now)
     memory = replace(memory, run=descriptor.run)
     if accepted is None:
-        return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits), b"", b"")
+        return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits), b"", b"", b"")
     return _masked(institution, memory, accepted, vector)
 
 
-def _accept(institution: Institution, memory: Memory, request: wire.UpdateRequest) -> Accepted:
-    descriptor = RoundDescriptor.from_json(request.descriptor)
+def _accept(
+    institution: Institution,
+    memory: Memory,
+    descriptor: RoundDescriptor,
+    request: wire.UpdateRequest,
+) -> Accepted:
     prepared = State.from_bytes(memory.secrets).prepared_for(descriptor)
     parts = (request.adverts, request.sealed, request.paths)
     if {len(part) for part in parts} != {len(descriptor.cohort)}:
@@ -106,15 +114,17 @@ def _masked(
     institution: Institution, memory: Memory, accepted: Accepted, vector: NDArray[np.uint32]
 ) -> tuple[Memory, wire.UpdateReply]:
     """Mask the vector, and prepare the round that follows if there is one."""
+    party = institution.party(memory)
     masked, values = secagg.mask(accepted, vector)
     institution.mark("masked", masked.session)
     session, prepared, offered = masked.session.following(), None, (b"", b"")
     if session.round <= institution.plan.training.rounds:
-        prepared, offer = prepare(institution, institution.party(memory), session)
+        prepared, offer = prepare(institution, party, session)
         offered = offer.to_bytes()
     state = State(prepared=prepared, current=masked)
     packed = ring.pack(values, accepted.descriptor.ring_bits)
-    return replace(memory, secrets=state.to_bytes()), wire.UpdateReply(packed, *offered)
+    signature = secagg.sign_vector(party, masked, packed)
+    return replace(memory, secrets=state.to_bytes()), wire.UpdateReply(packed, signature, *offered)
 
 
 def _compute(

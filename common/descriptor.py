@@ -86,7 +86,7 @@ class RoundDescriptor:
     def from_json(cls, text: str) -> "RoundDescriptor":
         """Parse `to_json`'s form; raise `ProtocolError` on anything else."""
         try:
-            descriptor = TypeAdapter(cls).validate_json(text, strict=True)
+            descriptor = _ADAPTER.validate_json(text, strict=True)
         except ValidationError as error:
             raise ProtocolError("the round descriptor cannot be read") from error
         if descriptor.to_json() != text:
@@ -96,3 +96,6 @@ class RoundDescriptor:
     def digest(self) -> bytes:
         """Return the SHA-256 of the canonical form, 32 bytes."""
         return hashlib.sha256(b"fedprune/1/descriptor/" + self.to_json().encode()).digest()
+
+
+_ADAPTER = TypeAdapter(RoundDescriptor)  # built once: it costs as much as a whole round's keys

@@ -98,7 +98,7 @@ class AdvertiseRequest(WireMessage):
     run: str
     round: int
     epoch: int
-    roster: bytes
+    roster: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +132,13 @@ class UpdateRequest(WireMessage):
 class UpdateReply(WireMessage):
     """The one vector of the round, packed ring values, and the keys for the next round.
 
-    ``advert`` and ``sealed`` are those of `AdvertiseReply`; empty if no round follows, and under
-    plain aggregation.
+    ``signature`` is the institution's over the vector. ``advert`` and ``sealed`` are those of
+    `AdvertiseReply`, empty if no round follows. Under plain aggregation all but the vector is.
     """
 
     kind = "updated"
     vector: bytes
+    signature: bytes
     advert: bytes
     sealed: bytes
 

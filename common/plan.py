@@ -7,6 +7,7 @@ and its content is what is hashed.
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -244,6 +245,11 @@ class Plan(Section):
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical JSON form, in hexadecimal."""
+        return self.hexdigest
+
+    @cached_property
+    def hexdigest(self) -> str:
+        """What `digest` returns, computed once: every trip asks for it."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(b"fedprune/1/plan/" + text.encode()).hexdigest()
 

@@ -19,7 +19,7 @@ from common.errors import AggregationError, ProtocolError, TooFewSurvivorsError
 from common.plan import Plan
 from common.pruning.masks import Mask, mask_hash, pack_mask
 from common.segments import segments_of
-from server.exchange import Exchange
+from server.exchange import Caller
 
 log = logging.getLogger("fedprune.server")
 
@@ -71,7 +71,7 @@ class Attempt:
     institution takes part in the round again.
     """
 
-    def __init__(self, model: GlobalModel, plan: Plan, run: str, exchange: Exchange) -> None:
+    def __init__(self, model: GlobalModel, plan: Plan, run: str, exchange: Caller) -> None:
         """Prepare the attempt at ``model.round`` in ``model.epoch``."""
         self._model, self._plan, self._run = model, plan, run
         self._exchange = exchange
@@ -195,10 +195,15 @@ class Attempt:
             self._group,
         )
         secure = self._plan.aggregation.kind == "secure"
-        slots = len(ring.check_slots(descriptor.digest(), descriptor.ring_bits)) if secure else 0
+        digest = descriptor.digest()
+        slots = len(ring.check_slots(digest, descriptor.ring_bits)) if secure else 0
         vectors = {}
         for name, reply in replies.items():
             with _blaming(name):
+                if secure:
+                    secagg.require_vector_signature(
+                        self._roster, digest, name, reply.vector, reply.signature
+                    )
                 vectors[name] = ring.unpack(
                     reply.vector, descriptor.ring_bits, descriptor.length + slots
                 )

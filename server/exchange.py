@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from flwr.app import Message
 from flwr.common.serde import message_to_proto
@@ -39,6 +39,18 @@ class Traffic:
 
     up: Counter[str] = field(default_factory=Counter)
     down: Counter[str] = field(default_factory=Counter)
+
+
+class Caller(Protocol):
+    """What a round asks of its transport."""
+
+    roster: Roster | None
+
+    def call(
+        self, requests: Mapping[str, wire.WireMessage], expected: type[M], group: str
+    ) -> dict[str, M]:
+        """Send each institution its request; return the replies of those that answered."""
+        ...
 
 
 class Exchange:

@@ -19,7 +19,7 @@ from common.pruning.scores import SCORES
 from common.segments import UPDATE, counting_noise
 from server.aggregation import Attempt, GlobalModel, Sums
 from server.evaluation import Estimate, estimate
-from server.exchange import Exchange, Traffic
+from server.exchange import Caller, Exchange, Traffic
 
 log = logging.getLogger("fedprune.server")
 
@@ -76,7 +76,7 @@ def run_rounds(
     lost = 0
     while model.round <= plan.training.rounds:
         started, exchange.traffic = clock(), Traffic()
-        model, survivors, sums = _attempts(model, plan, run, exchange)
+        model, survivors, sums = complete_round(model, plan, run, exchange)
         lost = 0 if survivors else lost + 1
         if lost >= plan.aggregation.attempts:
             raise AggregationError(
@@ -104,8 +104,8 @@ def run_rounds(
         )
 
 
-def _attempts(
-    model: GlobalModel, plan: Plan, run: str, exchange: Exchange
+def complete_round(
+    model: GlobalModel, plan: Plan, run: str, exchange: Caller
 ) -> tuple[GlobalModel, tuple[str, ...], Sums]:
     """Try a round in fresh epochs until its sum opens; no survivors when none did.
 

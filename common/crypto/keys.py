@@ -21,6 +21,7 @@ SHARE_SEAL: Final = b"fedprune/1/share-seal/"
 CHECK_SLOTS: Final = b"fedprune/1/check-slots/"
 SIGNED_MEMBER: Final = b"fedprune/1/sign-member/"
 SIGNED_ADVERT: Final = b"fedprune/1/sign-advert/"
+SIGNED_VECTOR: Final = b"fedprune/1/sign-vector/"
 SIGNED_SURVIVORS: Final = b"fedprune/1/sign-survivors/"
 
 

@@ -44,6 +44,7 @@ from common.crypto.session import (
     seed_hash,
     share_context,
     survivors_statement,
+    vector_statement,
 )
 from common.crypto.stages import Held, Masked, Prepared, Revealed
 from common.crypto.terms import Terms
@@ -193,6 +194,20 @@ def mask(accepted: Accepted, vector: RingVector) -> tuple[Masked, RingVector]:
         held=accepted.held,
     )
     return following, masked
+
+
+def sign_vector(party: Party, state: Masked, packed: bytes) -> bytes:
+    """Sign the packed masked vector: altered on its way it would spoil the sum unnoticed."""
+    statement = vector_statement(state.digest, packed)
+    return keys.sign(party.identity.signing_private, keys.SIGNED_VECTOR, statement)
+
+
+def require_vector_signature(
+    roster: Roster, digest: bytes, name: str, packed: bytes, signature: bytes
+) -> None:
+    """Return if a member sent this vector; raise `BadSignatureError` otherwise."""
+    key = roster.member(name).signing_public
+    keys.verify(key, keys.SIGNED_VECTOR, vector_statement(digest, packed), signature)
 
 
 def sign(party: Party, state: Masked, survivors: Collection[str]) -> tuple[Masked, bytes]:

@@ -4,6 +4,7 @@ A name never travels in these bodies: the transport knows the sender, and every 
 and sealed share binds the name.
 """
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -257,3 +258,8 @@ def from_bitmap(data: bytes, count: int) -> tuple[bool, ...]:
 def survivors_statement(digest: bytes, survivors: Sequence[str]) -> bytes:
     """Return what is signed about a survivor set: the descriptor's digest and the names."""
     return digest + hash_facts("survivors", sorted(survivors))
+
+
+def vector_statement(digest: bytes, packed: bytes) -> bytes:
+    """Return what is signed about a masked vector: the descriptor's digest and the values."""
+    return digest + hashlib.sha256(packed).digest()

@@ -10,7 +10,8 @@ import pytest
 
 from client.ledger_file import SqliteStore
 from client.limits import Limits
-from client.refusals import LedgerAlteredError, OverLimitError, RoundReplayedError
+from client.policy import RoundReplayedError
+from client.refusals import LedgerAlteredError, OverLimitError
 from tests.ledgers import NOON, TRAIN, at, budget, ledger_on
 
 ONCE = Limits(plan="none", year="none", ever=6, accountant="rdp")

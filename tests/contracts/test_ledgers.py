@@ -8,12 +8,12 @@ import pytest
 from client.entries import Mark, Place
 from client.ledger import Ledger, Store
 from client.limits import Limits
+from client.policy import RoundReplayedError
 from client.refusals import (
     ClockSetBackError,
     LedgerBehindError,
     OverdrawnError,
     OverLimitError,
-    RoundReplayedError,
     RunReopenedError,
 )
 from tests.ledgers import COUNT, NOON, STORES, TRAIN, at, budget, ledger_on, store_of

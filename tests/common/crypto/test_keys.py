@@ -13,6 +13,7 @@ from common.crypto.keys import (
     SIGNED_ADVERT,
     SIGNED_MEMBER,
     SIGNED_SURVIVORS,
+    SIGNED_VECTOR,
     agree,
     derive,
     public_key,
@@ -30,6 +31,7 @@ LABELS = (
     SIGNED_MEMBER,
     SIGNED_ADVERT,
     SIGNED_SURVIVORS,
+    SIGNED_VECTOR,
 )
 
 # RFC 7748, section 6.1.
@@ -61,7 +63,7 @@ def test_derivation_is_hkdf_with_the_label_and_binding() -> None:
 
 def test_every_label_and_binding_gives_another_key() -> None:
     keys = {derive(AGREED, label, binding) for label in LABELS for binding in (b"", b"a", b"b")}
-    assert len(keys) == 21
+    assert len(keys) == 24
 
 
 def test_no_label_begins_another() -> None:
