@@ -7,7 +7,7 @@ from client.ledger import Ledger, MemoryStore, Store
 from client.ledger_file import SqliteStore
 from client.limits import UNLIMITED, Limits
 
-NOON = 1_800_000_000
+NOON = 1_700_000_000
 TRAIN = Release("train", 1.1, 0.05, 5, 1e-5)
 COUNT = Release("validation", 9.2, 1.0, 1, 1e-5)
 STORES = ("memory", "sqlite")

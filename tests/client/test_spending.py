@@ -1,0 +1,52 @@
+from collections import Counter
+
+import pytest
+
+from client.entries import Release
+from client.limits import table_epsilon
+from client.spending import budget_of, charges_of
+from common.segments import segments_of
+from tests.support import small_plan
+
+PRIVATE = small_plan(evaluation={"noise": "gaussian", "epsilon": 0.5})
+
+
+def test_rounds_charge_all_that_was_reserved_and_no_more() -> None:
+    budget = budget_of(PRIVATE)
+    charged: Counter[tuple[str, float]] = Counter()
+    for number in range(PRIVATE.training.rounds + 1):
+        for release in charges_of(PRIVATE, segments_of(PRIVATE, number, kept=10)):
+            charged[release.part, release.noise_multiplier] += release.steps
+    reserved = {(part.part, part.noise_multiplier): part.steps for part in budget.releases}
+    assert charged == reserved
+    assert {part.part for part in budget.releases} == {"train", "validation", "test"}
+
+
+def test_the_budget_is_the_plans_epsilon_by_part() -> None:
+    parts = {release.part: release for release in budget_of(PRIVATE).releases}
+
+    def epsilon(release: Release) -> float:
+        return table_epsilon([(0, "", "", release)], "rdp")
+
+    assert epsilon(parts["train"]) == pytest.approx(1.0, rel=5e-3)
+    assert epsilon(parts["validation"]) == pytest.approx(0.5, rel=5e-3)
+    assert epsilon(parts["test"]) == pytest.approx(0.5, rel=5e-3)
+    assert parts["validation"].steps == 3
+    assert parts["test"].steps == 1
+
+
+def test_counts_without_noise_are_charged_as_such() -> None:
+    parts = {release.part: release for release in budget_of(small_plan()).releases}
+    assert parts["validation"].mechanism == parts["test"].mechanism == "none"
+    assert parts["train"].mechanism == "poisson-sampled gaussian"
+
+
+def test_schemas_that_split_alike_are_told_from_those_that_do_not() -> None:
+    schema = PRIVATE.schema_.model_dump(mode="json", exclude_none=True)
+    renamed = small_plan(schema=schema | {"name": "other"})
+    assert budget_of(renamed).split == budget_of(PRIVATE).split
+    columns = schema["columns"][:-1]
+    fewer = small_plan(schema=schema | {"columns": columns})
+    assert budget_of(fewer).split != budget_of(PRIVATE).split
+    by_customer = small_plan(schema=schema | {"customer": "id"})
+    assert budget_of(by_customer).split != budget_of(PRIVATE).split
