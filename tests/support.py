@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from client import stages, update
 from client.app import build_app
 from client.data import Examples, Splits
+from client.entries import Place
+from client.ledger import memory_ledger
 from client.memory import Memory
+from client.spending import budget_of, charges_of
 from client.stages import Institution, Membership
 from client.training import LocalSteps, train
 from common import messages as wire
@@ -113,6 +116,27 @@ def small_institution(plan: Plan, name: str = "ash", entropy: Entropy | None = N
     membership = Membership(seeded_identity(name, 0), roster_of(plan))
     entropy = entropy or SeededEntropy(0, f"institution/{name}")
     return Institution(name, plan, rows, entropy, membership)
+
+
+def forget(*institutions: Institution) -> None:
+    """Give institutions that tests share an empty ledger."""
+    for institution in institutions:
+        object.__setattr__(institution, "ledger", memory_ledger())
+
+
+def stand(
+    institution: Institution, round_number: int, epoch: int, opened: int, mask: bytes = b""
+) -> Memory:
+    """Have an institution's ledger say where it stands in the run; return its memory."""
+    forget(institution)
+    ledger, plan_hash, now = institution.ledger, institution.plan.digest(), institution.now
+    last = Place("run", plan_hash, round_number, epoch)
+    trained = charges_of(institution.plan, segments_of(institution.plan, round_number, 1))
+    ledger.charge(last, trained, budget_of(institution.plan), now)
+    ledger.store(last, "binding", mask, b"vector", now)
+    ledger.mark("epoch", last, now)
+    ledger.mark("opened", replace(last, round=opened), now)
+    return Memory(run="run")
 
 
 def roster_of(plan: Plan) -> Roster:

@@ -203,4 +203,4 @@ def test_memory_lives_in_the_nodes_context() -> None:
         [Message(wire.JoinRequest("run").to_record(), 8, "query.join")]
     )
     assert wire.JoinReply.from_record(other.content).name == "ash"
-    assert [memory.round for memory in seen] == [-1, 0, -1]
+    assert [memory.run for memory in seen] == ["", "run", ""]

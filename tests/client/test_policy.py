@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client.entries import Standing
 from client.memory import Memory
 from client.policy import (
     CohortChangedError,
@@ -20,6 +21,7 @@ from client.policy import (
     require_epoch,
     require_nested,
     require_roster,
+    require_run,
 )
 from common.crypto.refusals import OtherRosterError
 from common.descriptor import RoundDescriptor, Segment
@@ -29,33 +31,38 @@ from tests.support import describe, small_plan, start_of
 PLAN = small_plan()
 MODEL = start_of(PLAN, round_number=3, epoch=5)
 GOOD = describe(PLAN, MODEL)
-MEMORY = Memory(run="run", round=2, epoch=4, opened=2)
+MEMORY = Memory(run="run")
+STANDING = Standing(run="run", round=2, epoch=4, opened=2)
 
 
 def test_the_next_round_and_the_same_one_may_begin() -> None:
-    require_epoch(Memory(), "run", 0, 1, PLAN)
-    require_epoch(MEMORY, "run", 3, 5, PLAN)
-    require_epoch(MEMORY, "run", PLAN.training.rounds, 50, PLAN)
-    require_epoch(replace(MEMORY, opened=1), "run", 2, 5, PLAN)
+    require_run(Memory(), "run")
+    require_run(MEMORY, "run")
+    require_epoch(Standing(), 0, 1, PLAN)
+    require_epoch(STANDING, 3, 5, PLAN)
+    require_epoch(STANDING, PLAN.training.rounds, 50, PLAN)
+    require_epoch(replace(STANDING, opened=1), 2, 5, PLAN)
 
 
 @pytest.mark.parametrize(
-    ("run", "round_number", "epoch", "kind", "problem"),
+    ("round_number", "epoch", "problem"),
     [
-        ("other", 3, 5, RunChangedError, "'other' is not the run 'run'"),
-        ("run", 1, 5, RoundReplayedError, "round 1 is in the past"),
-        ("run", 3, 4, RoundReplayedError, "epoch 4 is in the past"),
-        ("run", 3, 3, RoundReplayedError, "in the past"),
-        ("run", 2, 5, RoundReplayedError, "may have been opened"),
-        ("run", -1, 5, RoundReplayedError, "not in the plan"),
-        ("run", 7, 5, RoundReplayedError, "round 7 is not in the plan"),
+        (1, 5, "round 1 is in the past"),
+        (3, 4, "epoch 4 is in the past"),
+        (3, 3, "in the past"),
+        (2, 5, "may have been opened"),
+        (-1, 5, "not in the plan"),
+        (7, 5, "round 7 is not in the plan"),
     ],
 )
-def test_other_epochs_are_refused(
-    run: str, round_number: int, epoch: int, kind: type[PolicyError], problem: str
-) -> None:
-    with pytest.raises(kind, match=problem):
-        require_epoch(MEMORY, run, round_number, epoch, PLAN)
+def test_other_epochs_are_refused(round_number: int, epoch: int, problem: str) -> None:
+    with pytest.raises(RoundReplayedError, match=problem):
+        require_epoch(STANDING, round_number, epoch, PLAN)
+
+
+def test_another_run_is_refused() -> None:
+    with pytest.raises(RunChangedError, match="'other' is not the run 'run'"):
+        require_run(MEMORY, "other")
 
 
 def check(descriptor: RoundDescriptor, memory: Memory = MEMORY, name: str = "ash") -> None:

@@ -18,16 +18,25 @@ from common.errors import DataError, ProtocolError
 from tests.support import (
     deal,
     describe,
+    forget,
     request_of,
     roster_of,
     small_institution,
     small_plan,
+    stand,
     start_of,
 )
 
 PLAN = small_plan()
 MEMBERS = {name: small_institution(PLAN, name) for name in PLAN.names}
 ASH = MEMBERS["ash"]
+
+
+@pytest.fixture(autouse=True)
+def _empty_ledgers() -> None:
+    forget(*MEMBERS.values())
+
+
 CALL = wire.AdvertiseRequest("run", 0, 1)
 
 
@@ -85,11 +94,11 @@ def test_adverts_are_fresh_for_each_epoch() -> None:
     adverts = [Advert.from_bytes(reply.advert) for reply in (first, second)]
     assert adverts[0].mask_public != adverts[1].mask_public
     assert adverts[0].seed_hash != adverts[1].seed_hash
-    assert (memory.run, memory.round, memory.epoch) == ("run", -1, 1)
-    system = replace(ASH, entropy=SystemEntropy())
-    assert (
-        stages.advertise(system, Memory(), CALL)[1] != stages.advertise(system, Memory(), CALL)[1]
-    )
+    assert memory.run == "run"
+    assert ASH.standing("run").epoch == 2
+    fresh = [replace(ASH, entropy=SystemEntropy(), ledger=memory_ledger()) for _ in range(2)]
+    replies = [stages.advertise(system, Memory(), CALL)[1] for system in fresh]
+    assert replies[0] != replies[1]
 
 
 @pytest.mark.parametrize(
@@ -105,10 +114,11 @@ def test_adverts_are_fresh_for_each_epoch() -> None:
 def test_another_run_or_a_past_epoch_is_not_advertised_for(
     request_: wire.AdvertiseRequest, kind: type[ProtocolError]
 ) -> None:
-    memory = Memory(run="run", round=2, epoch=4, opened=2)
-    assert stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 3, 5))[0].epoch == 5
+    memory = stand(ASH, 2, epoch=4, opened=2)
     with pytest.raises(kind):
         stages.advertise(ASH, memory, request_)
+    stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 3, 5))
+    assert ASH.standing("run").epoch == 5
 
 
 def test_shares_go_to_every_member() -> None:
@@ -128,25 +138,27 @@ def test_a_revocation_is_taken_and_an_addition_is_not() -> None:
         stages.advertise(ASH, memory, replace(CALL, epoch=2, roster=roster.to_bytes()))
     few = roster.without("elm", "birch").to_bytes()
     with pytest.raises(refusals.ThresholdError):
-        stages.advertise(ASH, Memory(), replace(CALL, roster=few))
+        stages.advertise(ASH, Memory(), replace(CALL, epoch=3, roster=few))
     with pytest.raises(refusals.OtherRosterError, match="no keys"):
-        stages.advertise(replace(ASH, membership=None), Memory(), CALL)
+        stages.advertise(replace(ASH, membership=None), Memory(), replace(CALL, epoch=4))
 
 
 def test_epochs_outlast_a_lost_memory() -> None:
-    kept = replace(ASH, ledger=memory_ledger())
+    kept = ASH
     stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 7))
     assert stages.join(kept, Memory(), wire.JoinRequest("run"))[1].epoch == 7
     with pytest.raises(RoundReplayedError):
         stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 7))
-    assert stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 8))[0].epoch == 8
+    stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 8))
+    assert kept.standing("run").epoch == 8
 
 
 def test_opening_ends_the_round_and_forgets_its_secrets() -> None:
     memory = masked_members()["ash"]
+    assert ASH.standing("run").opened == -1
     opened, reply = stages.unmask(ASH, memory, unmask_request(PLAN.names))
     assert Reveal.from_bytes(reply.reveal).survived == (True,) * 4
-    assert (memory.opened, opened.opened) == (-1, 0)
+    assert ASH.standing("run").opened == 0
     assert opened.secrets != memory.secrets
     assert len(opened.secrets) < len(memory.secrets)
 
@@ -163,7 +175,8 @@ def test_survivors_are_signed_for_before_they_are_opened() -> None:
         memories[name], reply = stages.sign(MEMBERS[name], memories[name], asked)
         signatures.append(reply.signature)
     signed = replace(unsigned, signers=survivors, signatures=signatures)
-    assert stages.unmask(ASH, memories["ash"], signed)[0].opened == 0
+    stages.unmask(ASH, memories["ash"], signed)
+    assert ASH.standing("run").opened == 0
     with pytest.raises(refusals.SecondSurvivorsError):
         stages.sign(ASH, memories["ash"], replace(asked, survivors=["ash", "birch", "elm"]))
     with pytest.raises(refusals.SecondSurvivorsError):
@@ -178,11 +191,31 @@ def test_a_round_is_opened_once() -> None:
             stages.unmask(ASH, opened, unmask_request(survivors))
     with pytest.raises(RoundReplayedError, match="opened already"):
         stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 0, 3))
-    assert stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 1, 3))[0].epoch == 3
-    # Without an opening, the same round may be tried again.
-    assert stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 3))[0].epoch == 3
+    # Nor by an institution whose context was not saved after the opening.
+    for forgotten in (memory, Memory()):
+        with pytest.raises(RoundReplayedError, match="opened already"):
+            stages.advertise(ASH, forgotten, wire.AdvertiseRequest("run", 0, 3))
+    with pytest.raises(RoundReplayedError, match="opened: 0 is in the past"):
+        stages.unmask(ASH, memory, unmask_request(PLAN.names))
+    stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 1, 3))
+    assert ASH.standing("run").epoch == 3
+
+
+def test_a_round_that_was_not_opened_may_be_tried_again() -> None:
+    memory = masked_members()["ash"]
     with pytest.raises(RoundReplayedError, match="epoch 2"):  # those keys went out already
         stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 2))
+    stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 3))
+    assert ASH.standing("run").epoch == 3
+
+
+def test_survivors_are_signed_for_once_even_if_the_context_was_not_saved() -> None:
+    memory = masked_members()["ash"]
+    asked = wire.SignRequest(unmask_request([]).digest, ["ash", "birch", "cedar"])
+    stages.sign(ASH, memory, asked)
+    for survivors in (["ash", "birch", "cedar"], ["ash", "birch", "elm"]):
+        with pytest.raises(RoundReplayedError, match="signed"):
+            stages.sign(ASH, memory, replace(asked, survivors=survivors))
 
 
 @pytest.mark.parametrize(

@@ -31,16 +31,22 @@ from tests.support import (
     count_training,
     deal,
     describe,
+    forget,
     request_of,
     small_institution,
     small_plan,
+    stand,
     start_of,
 )
 
 PLAN = small_plan(aggregation={"kind": "plain"})
 SECURE = small_plan()
 ASH = small_institution(PLAN)
-NEXT = Memory(run="run", round=1, epoch=3, opened=1)
+
+
+@pytest.fixture(autouse=True)
+def _empty_ledger() -> None:
+    forget(ASH)
 
 
 def pruned(model: GlobalModel, mask: Mask) -> GlobalModel:
@@ -56,6 +62,7 @@ def answer(
 ) -> tuple[Memory, dict[str, NDArray[np.float64]]]:
     """Run a plain round and decode what the institution says."""
     descriptor = describe(institution.plan, model)
+    forget(institution)
     memory, reply = update(institution, Memory(), request_of(model, descriptor))
     return memory, ring.decode_vector(descriptor, vector_of(reply, descriptor), 1)
 
@@ -64,7 +71,8 @@ def test_the_vector_holds_the_weighted_update_and_in_evaluation_rounds_the_count
     memory, values = answer(start_of(PLAN))
     assert set(values) == {"update"}
     assert np.count_nonzero(values["update"]) > 0.9 * len(values["update"])
-    assert (memory.run, memory.round, memory.epoch, memory.opened) == ("run", 0, 1, -1)
+    assert memory.run == "run"
+    assert (ASH.standing("run").round, ASH.standing("run").opened) == (0, -1)
     _, values = answer(start_of(PLAN, round_number=2))
     assert set(values) == {"update", "validation"}
     assert values["validation"].sum() == len(ASH.splits.validation)
@@ -93,13 +101,15 @@ def test_only_surviving_weights_travel() -> None:
     mask = np.arange(model.mask.size) % 4 > 0
     memory, values = answer(pruned(model, mask))
     assert len(values["update"]) == mask.sum()
-    assert memory.mask == pack_mask(mask)
+    assert ASH.standing("run").mask == pack_mask(mask)
     following = replace(pruned(model, mask), round=1, epoch=2)
     descriptor = describe(PLAN, following)
     without_mask = replace(request_of(following, descriptor), mask=b"")
-    again, _ = update(ASH, memory, without_mask)
-    assert again.mask == memory.mask
-    with pytest.raises(TermsChangedError):  # a fresh memory takes "no mask" for "nothing pruned"
+    update(ASH, memory, without_mask)
+    assert ASH.standing("run").round == 1
+    assert ASH.standing("run").mask == pack_mask(mask)
+    forget(ASH)
+    with pytest.raises(TermsChangedError):  # an empty ledger takes "no mask" for "nothing pruned"
         update(ASH, Memory(), without_mask)
 
 
@@ -131,21 +141,24 @@ def test_update_is_bounded_by_the_rate_and_the_clipping_norm() -> None:
 def test_other_terms_are_refused(change: dict[str, Any], kind: type[PolicyError]) -> None:
     model = start_of(PLAN, round_number=3, epoch=4)
     good = describe(PLAN, model)
-    assert update(ASH, NEXT, request_of(model, good))[0].round == 3
+    memory = stand(ASH, 1, epoch=3, opened=1)
     with pytest.raises(kind):
-        update(ASH, NEXT, request_of(model, replace(good, **change)))
+        update(ASH, memory, request_of(model, replace(good, **change)))
+    update(ASH, memory, request_of(model, good))
+    assert ASH.standing("run").round == 3
 
 
 def test_masks_that_grow_back_or_prune_too_far_are_refused() -> None:
     model = start_of(PLAN, round_number=3, epoch=4)
     index = np.arange(model.mask.size)
-    memory = replace(NEXT, mask=pack_mask(index < 40))
+    memory = stand(ASH, 1, epoch=3, opened=1, mask=pack_mask(index < 40))
     for mask, kind in ((index < 41, MaskRefusedError), (index < 20, MaskRefusedError)):
         shrunk = pruned(model, mask)
         with pytest.raises(kind):
             update(ASH, memory, request_of(shrunk, describe(PLAN, shrunk)))
     shrunk = pruned(model, index < 22)
-    assert update(ASH, memory, request_of(shrunk, describe(PLAN, shrunk)))[0].round == 3
+    update(ASH, memory, request_of(shrunk, describe(PLAN, shrunk)))
+    assert ASH.standing("run").round == 3
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -171,12 +184,34 @@ def test_a_repeated_plain_round_sends_the_stored_vector(monkeypatch: pytest.Monk
     first, later = start_of(PLAN, 0, 1), start_of(PLAN, 0, 2)
     request = request_of(first, describe(PLAN, first))
     memory, reply = update(member, Memory(), request)
-    repeated, again = update(member, memory, request_of(later, describe(PLAN, later)))
-    assert again.vector == reply.vector == memory.vector == repeated.vector
-    assert (repeated.epoch, len(calls)) == (2, 1)
+    for kept in (memory, Memory()):
+        _, again = update(member, kept, request_of(later, describe(PLAN, later)))
+        assert again.vector == reply.vector == member.standing("run").vector
+    assert len(calls) == 1
     # A second training would have been another release.
+    forget(member)
     assert update(member, Memory(), request)[1].vector != reply.vector
     assert len(calls) == 2
+
+
+def test_a_charged_round_whose_vector_is_lost_is_not_computed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = count_training(monkeypatch)
+    model = start_of(PLAN)
+    request = request_of(model, describe(PLAN, model))
+
+    def crash(*_: object) -> NDArray[np.uint32]:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        update(ASH, Memory(), request, crash)
+    with pytest.raises(RoundReplayedError, match="charged before"):
+        update(ASH, Memory(), request)
+    assert calls == []
+    following = replace(model, round=1, epoch=2)
+    update(ASH, Memory(), request_of(following, describe(PLAN, following)))
+    assert len(calls) == 1
 
 
 def trained_epoch(
@@ -197,14 +232,14 @@ def test_a_repeated_secure_round_masks_the_stored_vector_anew(
     members = {name: small_institution(SECURE, name, SystemEntropy()) for name in SECURE.names}
     memories: dict[str, Memory] = {}
     first = trained_epoch(SECURE, members, memories, 1)
-    stored = memories["ash"].vector
+    stored = members["ash"].standing("run").vector
     second = trained_epoch(SECURE, members, memories, 3)
-    assert memories["ash"].vector == stored
+    assert members["ash"].standing("run").vector == stored
     assert len(calls) == 1
     assert len({stored, first.vector, second.vector}) == 3
-    fresh: dict[str, Memory] = {}
-    trained_epoch(SECURE, members, fresh, 3)
-    assert fresh["ash"].vector != stored
+    forget(*members.values())
+    trained_epoch(SECURE, members, {}, 3)
+    assert members["ash"].standing("run").vector != stored
 
 
 @pytest.mark.parametrize("changed", ["model", "mask"])
@@ -236,9 +271,12 @@ def test_a_secure_vector_waits_for_shares_and_leaves_once() -> None:
             update(ash, memories["ash"], request_of(model, other, inboxes["ash"]))
     request = request_of(model, descriptor, inboxes["ash"])
     masked, reply = update(ash, memories["ash"], request)
-    assert reply.vector != masked.vector
+    assert reply.vector != ash.standing("run").vector
     with pytest.raises(refusals.MaskedTwiceError):
         update(ash, masked, request)
+    # Nor a second time from keys whose use was not saved.
+    with pytest.raises(RoundReplayedError, match="masked"):
+        update(ash, memories["ash"], request)
 
 
 def test_shares_dealt_to_another_do_not_open() -> None:
