@@ -64,7 +64,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "timeout": 6.0,
     },
     "pruning": {"sparsity": 0.5, "start": 0.1, "end": 0.7, "biases": True},
-    "evaluation": {"rounds": 4, "bins": 11},
+    "evaluation": {"rounds": 4, "bins": 11, "noise": "gaussian", "epsilon": 0.5},
 }
 
 
@@ -77,7 +77,7 @@ def test_hash_changes_with_every_value(section: str, key: str, value: object) ->
 
 
 def test_every_choice_of_the_plan_is_among_the_changes() -> None:
-    only_choice = {("privacy", "noise"), ("evaluation", "noise")}
+    only_choice = {("privacy", "noise")}
     registered = {("pruning", "score"), ("pruning", "schedule")}
     plan = small_plan().to_dict()
     keys = {(name, key) for name in SECTIONS for key in plan[name]} - only_choice - registered
@@ -148,7 +148,9 @@ def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
         refuse("pruning", "end", 1.1),
         refuse("evaluation", "rounds", 0),
         refuse("evaluation", "bins", 1),
-        refuse("evaluation", "noise", "gaussian"),
+        refuse("evaluation", "noise", "laplace"),
+        refuse("evaluation", "epsilon", 0),
+        refuse("evaluation", "epsilon", 51),
         ({"pruning": {"score": "l3"}}, "unknown pruning score 'l3'; known: magnitude"),
         ({"pruning": {"schedule": "now"}}, "unknown pruning schedule 'now'; known: cubic"),
         ({"pruning": {"start": 0.7, "end": 0.6}}, r"start 0\.7 is after end 0\.6: set"),

@@ -72,7 +72,8 @@ def test_each_round_is_there_as_soon_as_it_is_kept(tmp_path: Path) -> None:
 
 
 def test_row_holds_the_report() -> None:
-    assert round_row(REPORT) == {
+    row = round_row(REPORT)
+    assert {name: row[name] for name in COLUMNS[:10]} == {
         "round": 2,
         "epoch": 3,
         "survivors": 3,
@@ -84,6 +85,13 @@ def test_row_holds_the_report() -> None:
         "bytes_down": 2_000,
         "seconds": 0.1235,
     }
+    assert {name for name in COLUMNS[10:] if row[name] != ""} == {
+        name for name in COLUMNS[10:] if VALIDATION in name
+    }
+    assert row["auc_validation_sd"] == 0
+    noised = round_row(replace(REPORT, noise={VALIDATION: 0.1}))
+    assert isinstance(noised["auc_validation_sd"], float)
+    assert noised["auc_validation_sd"] > 0
     tested = replace(REPORT, counts={TEST: np.array([1.0, 0, 0, 1])})
     assert (round_row(tested)["auc_validation"], round_row(tested)["auc_test"]) == ("", 1)
 

@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
+from math import sqrt
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -11,7 +12,7 @@ from common.errors import AggregationError
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import training_mechanism
-from common.segments import TEST, VALIDATION
+from common.segments import TEST, VALIDATION, evaluation_mechanism
 from server.evaluation import metrics
 from simulations.baselines import Baseline
 from simulations.inputs import Federation
@@ -57,7 +58,7 @@ def test_summary_says_what_the_run_was(run: Run, splits: Mapping[str, Splits]) -
     assert summary["plan_sha256"] == plan.digest()
     assert (summary["delta"], summary["noise"]) == (1e-5, "local")
     assert summary["noise_source"] == "torch (research)"
-    assert summary["evaluation"] == "exact, outside epsilon"
+    assert summary["evaluation"].startswith("discrete Gaussian counts: epsilon 1 for")
     assert (summary["aggregation"], summary["protocol"]) == ("secure", "four trips, unsigned keys")
     assert summary["noise_multiplier"] == training_mechanism(plan).noise_multiplier > 0
 
@@ -80,7 +81,12 @@ def test_private_auc_comes_from_the_sums_of_the_last_round(
     run: Run, splits: Mapping[str, Splits]
 ) -> None:
     last = run.reports[-1]
-    assert summary_of(run, splits)["auc_private"] == metrics(last.counts[TEST]).roc_auc
+    assert summary_of(run, splits)["auc_private"] == last.estimates[TEST].value.roc_auc
+    noise = evaluation_mechanism(run.plan, TEST).noise_multiplier * sqrt(len(last.survivors))
+    assert last.noise[TEST] == pytest.approx(noise)
+    exact = metrics(last.counts[TEST].clip(0)).roc_auc
+    sd = summary_of(run, splits)["auc_private_sd"]
+    assert 0 < abs(last.estimates[TEST].value.roc_auc - exact) < 4 * sd
     assert summary_of(cut(run, 4), splits)["auc_private"] is None
 
 
@@ -117,7 +123,7 @@ def test_without_noise_the_summary_says_so(splits: Mapping[str, Splits]) -> None
     summary = summary_of(quiet, splits)
     assert [summary[key] for key in ("epsilon", "noise", "noise_source")] == ["none"] * 3
     assert summary["noise_multiplier"] == 0
-    assert summary["evaluation"] == "exact, outside epsilon"
+    assert summary["evaluation"].startswith("discrete Gaussian counts: epsilon 1 for")
 
 
 def test_plain_aggregation_is_named(splits: Mapping[str, Splits]) -> None:
