@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -12,9 +11,6 @@ from rich.table import Table
 from common.console import INTERRUPTED, command_line, errors, log_to_console, new_app
 from common.errors import ConfigError
 from common.plan import Plan
-from simulations.directory import claimed
-from simulations.execute import execute
-from simulations.inputs import Options, assemble
 
 app = new_app("Simulate a federation: private training, secure sums, a pruned model.")
 
@@ -74,6 +70,13 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     Options are shorthand: the effective plan is written beside the results. Ctrl-C keeps the
     finished rounds.
     """
+    # Seconds of imports, which --help can do without and Ctrl-C must be able to end.
+    import torch  # noqa: PLC0415
+
+    from simulations.directory import claimed  # noqa: PLC0415
+    from simulations.execute import execute  # noqa: PLC0415
+    from simulations.inputs import Options, assemble  # noqa: PLC0415
+
     torch.set_num_threads(1)
     log_to_console()
     settings = {

@@ -1,15 +1,18 @@
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from common.plan import load_plan
-from simulations import execute
+from simulations import execute, inputs
 from simulations.cli import main
 from simulations.consortium import consortium, pooled
-from tests.commands import Outcome, invoke, trial_file
+from tests.commands import ROOT, Outcome, invoke, trial_file
 
 FAST = ("--epsilon", "none", "--no-baselines")
 
@@ -236,13 +239,22 @@ def test_departures_are_survived_or_told(plan: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a" / "summary.json").exists()
 
 
+@pytest.mark.parametrize(("module", "name"), [(inputs, "assemble"), (execute, "simulate")])
 def test_ctrl_c_before_the_first_round_is_130(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
     def press(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(execute, "simulate", press)
+    monkeypatch.setattr(module, name, press)
     outcome = run(plan, *FAST, "--out", tmp_path / "a")
     assert (outcome.code, outcome.out) == (130, "")
     assert "Traceback" not in outcome.err
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    script = "import sys, simulations.cli; print(*{'torch', 'flwr', 'typer'} & set(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == ["typer"]
