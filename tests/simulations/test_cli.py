@@ -235,7 +235,7 @@ def test_departures_are_survived_or_told(plan: Path, tmp_path: Path) -> None:
     assert (outcome.code, outcome.out) == (6, "")
     assert "Traceback" not in outcome.err
     last = outcome.err.splitlines()[-1]
-    assert last.startswith("error: 3 rounds in a row found fewer than 5 institutions")
+    assert last.startswith("error: 3 rounds in a row could not be completed by 5 institutions")
     assert not (tmp_path / "a" / "summary.json").exists()
 
 
