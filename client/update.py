@@ -17,6 +17,7 @@ from client.policy import (
     require_nested,
     require_roster,
     require_round,
+    require_tame,
 )
 from client.stages import Institution, prepare
 from client.training import LocalSteps, train
@@ -34,7 +35,7 @@ from common.pruning.masks import Mask, mask_hash, unpack_mask
 from common.segments import TEST, UPDATE, VALIDATION
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
-"""From the model on surviving weights and its mask to the encoded vector of a round."""
+"""From the flat weights and mask [size] to the encoded vector of a round."""
 
 
 def update(
@@ -50,7 +51,8 @@ def update(
     """
     descriptor = RoundDescriptor.from_json(request.descriptor)
     plan = institution.plan
-    size = layout_of(plan.model, plan.schema_.width).size
+    layout = layout_of(plan.model, plan.schema_.width)
+    size = layout.size
     before = unpack_mask(memory.mask, size) if memory.mask else np.ones(size, np.bool_)
     mask = unpack_mask(request.mask, size) if request.mask else before
     require_round(memory, descriptor.run, descriptor.round, plan)
@@ -74,7 +76,9 @@ def update(
     if descriptor.round == memory.round:
         vector = ring.unpack(memory.vector, descriptor.ring_bits, descriptor.length)
     else:
-        weights = wire.decode_weights(request.model, int(mask.sum()))
+        weights = np.zeros(size, np.float32)
+        weights[mask] = wire.decode_weights(request.model, int(mask.sum()))
+        require_tame(layout, weights)
         institution.journal.begin_round(descriptor.run, descriptor.round)
         vector = (compute or _compute)(institution, descriptor, weights, mask)
         memory = replace(
@@ -127,12 +131,10 @@ def _masked(
 def _compute(
     institution: Institution,
     descriptor: RoundDescriptor,
-    kept: NDArray[np.float32],
+    weights: NDArray[np.float32],
     mask: Mask,
 ) -> NDArray[np.uint32]:
-    """Return the encoded vector of a round from its model on surviving weights."""
-    weights = np.zeros(mask.size, np.float32)
-    weights[mask] = kept
+    """Return the encoded vector of a round from its flat weights and mask [size]."""
     plan, splits = institution.plan, institution.splits
     network = Network(plan.model, plan.schema_.width)
     stream = institution.entropy.stream(f"round-{descriptor.round}/train")
