@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def round_row(report: RoundReport) -> dict[str, str | int | float]:
     """Return a report as a row of ``rounds.csv``; a metric not released is an empty cell."""
-    auc = {
-        name: round(metrics(report.counts[name]).roc_auc, 6) if name in report.counts else ""
-        for name in (VALIDATION, TEST)
-    }
+    auc: dict[str, float | str] = dict.fromkeys((VALIDATION, TEST), "")
+    for name, counts in report.counts.items():
+        if isfinite(roc_auc := metrics(counts).roc_auc):
+            auc[name] = round(roc_auc, 6)
     values = (
         report.round,
         report.epoch,

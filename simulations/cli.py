@@ -51,7 +51,10 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     aggregation: Annotated[
         str | None, typer.Option(help="secure, or plain for research [default: secure]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Drives everything random.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**32 - 1, help="Drives everything random but the embedded loans."),
+    ] = 0,
     dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that an institution leaves a round.")
     ] = 0.0,
@@ -145,13 +148,16 @@ def _facts(summary: dict[str, Any]) -> list[str]:
     epsilon = summary["epsilon"]
     budget = epsilon if epsilon == "none" else f"{epsilon:.3f} at delta {summary['delta']:g}"
     private = summary["auc_private"]
-    first, last = summary["bytes_up_first_round"], summary["bytes_up_last_round"]
+    sent = [
+        "nothing" if count is None else f"{count:,}"
+        for count in (summary["bytes_up_first_round"], summary["bytes_up_last_round"])
+    ]
     return [
         f"epsilon={budget}  noise={summary['noise']}  noise_source={summary['noise_source']}",
         f"evaluation={summary['evaluation']}",
         f"aggregation={summary['aggregation']}: {summary['protocol']}",
         "auc seen by the server: " + ("not released" if private is None else f"{private:.4f}"),
-        f"bytes up per institution: {first:,} in the first round, {last:,} in the last",
+        f"bytes up per institution: {sent[0]} in the first round, {sent[1]} in the last",
         f"{summary['seconds']:.1f} s; simulated from a seed, so it protects nobody",
     ]
 

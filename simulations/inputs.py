@@ -106,11 +106,14 @@ def _effective(
 ) -> Plan:
     fields: dict[str, Any] = base.to_dict() if base else {"name": _slug(schema.name)}
     fields["schema"] = schema.model_dump(mode="json", exclude_none=True)
-    if base is None or len(base.institutions) != len(parts):
+    if base is None or options.partition or len(base.institutions) != len(parts):
         width = max(2, len(str(len(parts) - 1)))
+        names = [f"bank-{index:0{width}d}" for index in range(len(parts))]
+        if base is not None and len(base.names) == len(parts):
+            names = list(base.names)
         fields["institutions"] = [
-            {"name": f"bank-{index:0{width}d}", "size": rounded(len(part.frame))}
-            for index, part in enumerate(parts)
+            {"name": name, "size": rounded(len(part.frame))}
+            for name, part in zip(names, parts, strict=True)
         ]
     for (section, key), value in (options.settings or {}).items():
         if value is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from io import StringIO
+from math import isfinite
 from typing import Any
 
 import matplotlib
@@ -31,12 +32,15 @@ def summarise(
     plan, model = run.plan, run.final
     test = {name: part.test for name, part in splits.items()}
     auc, pr_auc = exact_metrics(model, plan, test)
-    released = [report.counts[TEST] for report in run.reports if TEST in report.counts]
-    trained = [report for report in run.reports if report.round < plan.training.rounds]
+    released = [
+        metrics(report.counts[TEST]).roc_auc for report in run.reports if TEST in report.counts
+    ]
+    # A lost round moved no full vector, so it says nothing of the model's size.
+    trained = [r for r in run.reports if r.round < plan.training.rounds and r.survivors]
     private = plan.privacy.epsilon != "none"
     summary = {
         "auc": auc,
-        "auc_private": metrics(released[-1]).roc_auc if released else None,
+        "auc_private": released[-1] if released and isfinite(released[-1]) else None,
         "pr_auc": pr_auc,
         "epsilon": run.epsilon if private else "none",
         "delta": plan.privacy.delta,
@@ -44,8 +48,8 @@ def summarise(
         "weights_total": model.mask.size,
         "weights_kept": model.kept,
         "rounds": run.finished,
-        "bytes_up_first_round": trained[0].bytes_up,
-        "bytes_up_last_round": trained[-1].bytes_up,
+        "bytes_up_first_round": trained[0].bytes_up if trained else None,
+        "bytes_up_last_round": trained[-1].bytes_up if trained else None,
         "seconds": seconds,
         "aggregation": plan.aggregation.kind,
         "protocol": PROTOCOL if plan.aggregation.kind == "secure" else "unmasked (research)",
