@@ -46,8 +46,6 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
     def main(grid: Grid, context: Context) -> None:
         task = configure(context)
         plan = task.plan
-        for warning in warnings_of(plan):
-            log.warning(warning)
         run = entropy.stream("run")(16).hex()
         model = initial_model(plan, entropy.stream("initial-weights"))
         exchange = Exchange(grid, plan.aggregation.timeout, task.roster)
@@ -61,6 +59,8 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
 
 def _from_run_config(context: Context) -> Task:
     plan = load_plan(Path(str(context.run_config[PLAN_KEY])))
+    for warning in warnings_of(plan):
+        log.warning(warning)
     roster = None
     if plan.aggregation.kind == "secure":
         roster = load_roster(Path(str(context.run_config[ROSTER_KEY])), plan.names)
