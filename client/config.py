@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +18,14 @@ from client.stages import Institution, Membership
 from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, ProtocolError
+from common.facts import warnings_of
 from common.parsing import read_toml
 from common.plan import Plan, load_plan
 
 if TYPE_CHECKING:
     from client.data import Splits
+
+log = logging.getLogger("fedprune.client")
 
 NODE_KEY = "client-file"
 """The SuperNode's ``--node-config`` key that holds the path of ``client.toml``."""
@@ -82,6 +86,8 @@ def load_institution(path: Path) -> Institution:
             f"{config.plan}: plan has hash {plan.digest()}, {path} approved {config.plan_hash}:"
             " read the plan again before approving it"
         )
+    for warning in warnings_of(plan):
+        log.warning(warning)
     if config.name not in plan.names:
         raise ConfigError(f"{path}: {config.name!r} is not a member in {config.plan}")
     rows = partial(_rows, config, plan)
@@ -136,4 +142,6 @@ def _cached(path: Path) -> Institution:
 
 def institution_of(context: Context) -> Institution:
     """Return the institution a SuperNode was started for, loaded once a process."""
+    if NODE_KEY not in context.node_config:
+        raise ConfigError(f"start the SuperNode with --node-config '{NODE_KEY}=\"FILE\"'")
     return _cached(Path(str(context.node_config[NODE_KEY])))

@@ -4,14 +4,19 @@ Every refusal has a ``reason`` that tells the server what was wrong with the req
 nothing about the institution's records.
 """
 
+import numpy as np
+from numpy.typing import NDArray
+
 from client.entries import Standing
 from client.memory import Memory
 from common.crypto.refusals import OtherRosterError
 from common.descriptor import RoundDescriptor
 from common.errors import PolicyError, ProtocolError
+from common.model import Layout
 from common.plan import Plan
 from common.pruning.masks import Mask
 from common.segments import segments_of
+from common.signals import SIGNAL_LIMIT, largest_signal
 
 
 class RunChangedError(PolicyError):
@@ -62,6 +67,12 @@ class ModelChangedError(ProtocolError):
     reason = "model or mask is not the described one"
 
 
+class ModelRefusedError(PolicyError):
+    """A model whose signals would overflow for some records and not for others."""
+
+    reason = "model is out of bounds"
+
+
 class MaskRefusedError(PolicyError):
     """A mask that brings weights back or prunes more than the plan allows."""
 
@@ -95,10 +106,7 @@ def require_round(standing: Standing, round_number: int, plan: Plan) -> None:
 def require_descriptor(
     descriptor: RoundDescriptor, plan: Plan, name: str, memory: Memory, mask: Mask
 ) -> None:
-    """Let a round be trained: its terms are the plan's.
-
-    ``mask`` is the mask [d] of this round.
-    """
+    """Let a round on ``mask`` [d] be trained: its terms are the plan's."""
     approved = (plan.digest(), memory.run or descriptor.run)
     if (descriptor.plan_hash, descriptor.run) != approved:
         raise RunChangedError("descriptor is of another run or plan than the approved one")
@@ -119,6 +127,14 @@ def require_roster(descriptor: RoundDescriptor, approved: str) -> None:
     """Let a round of the approved roster be trained."""
     if descriptor.roster_hash != approved:
         raise OtherRosterError("the descriptor is of another roster than the approved one")
+
+
+def require_tame(layout: Layout, weights: NDArray[np.float32]) -> None:
+    """Let flat weights [size] in that keep every signal finite, whatever the record."""
+    if (signal := largest_signal(layout, weights)) > SIGNAL_LIMIT:
+        raise ModelRefusedError(
+            f"a signal of the model may reach {signal:.3g}, the limit is {SIGNAL_LIMIT:g}"
+        )
 
 
 def require_nested(mask: Mask, before: Mask, plan: Plan) -> None:

@@ -24,6 +24,8 @@ def read_frame(path: Path, file: FileFormat) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, empty, of another kind, encoding or delimiter.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: is a directory: name the file in it")
     reader = next((read for end, read in READERS.items() if path.name.lower().endswith(end)), None)
     if reader is None:
         raise DataError(f"{path}: unknown kind of file: give one that ends in {', '.join(READERS)}")

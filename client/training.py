@@ -11,9 +11,6 @@ from client.data import Examples
 from common.entropy import Stream
 from common.model import Network
 
-NOISE_SOURCE = "torch (research)"
-"""Torch's generator is not cryptographic: its noise protects nobody from a determined peer."""
-
 
 @dataclass(frozen=True, slots=True)
 class LocalSteps:

@@ -19,6 +19,7 @@ from client.policy import (
     require_roster,
     require_round,
     require_run,
+    require_tame,
 )
 from client.spending import budget_of, charges_of
 from client.stages import Institution, prepare
@@ -38,7 +39,7 @@ from common.pruning.masks import Mask, mask_hash, pack_mask, unpack_mask
 from common.segments import TEST, UPDATE, VALIDATION, evaluation_mechanism
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
-"""From the model on surviving weights and its mask to the encoded vector of a round."""
+"""From the flat weights and mask [size] to the encoded vector of a round."""
 
 
 def update(
@@ -54,7 +55,8 @@ def update(
     """
     descriptor = RoundDescriptor.from_json(request.descriptor)
     plan = institution.plan
-    size = layout_of(plan.model, plan.schema_.width).size
+    layout = layout_of(plan.model, plan.schema_.width)
+    size = layout.size
     standing = institution.standing(descriptor.run)
     before = unpack_mask(standing.mask, size) if standing.mask else np.ones(size, np.bool_)
     mask = unpack_mask(request.mask, size) if request.mask else before
@@ -80,7 +82,9 @@ def update(
     if descriptor.round == standing.round:
         vector = ring.unpack(standing.vector, descriptor.ring_bits, descriptor.length)
     else:
-        weights = wire.decode_weights(request.model, int(mask.sum()))
+        weights = np.zeros(size, np.float32)
+        weights[mask] = wire.decode_weights(request.model, int(mask.sum()))
+        require_tame(layout, weights)
         place = Place(descriptor.run, plan.digest(), descriptor.round, descriptor.epoch)
         charges = charges_of(plan, descriptor.segments)
         institution.ledger.charge(place, charges, budget_of(plan), institution.now)
@@ -130,12 +134,10 @@ def _masked(
 def _compute(
     institution: Institution,
     descriptor: RoundDescriptor,
-    kept: NDArray[np.float32],
+    weights: NDArray[np.float32],
     mask: Mask,
 ) -> NDArray[np.uint32]:
-    """Return the encoded vector of a round from its model on surviving weights."""
-    weights = np.zeros(mask.size, np.float32)
-    weights[mask] = kept
+    """Return the encoded vector of a round from its flat weights and mask [size]."""
     plan, splits = institution.plan, institution.splits
     network = Network(plan.model, plan.schema_.width)
     stream = institution.entropy.stream(f"round-{descriptor.round}/train")

@@ -74,5 +74,7 @@ def new_app(help_text: str) -> typer.Typer:
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        # Markup would swallow the brackets of "[default: ...]".
+        rich_markup_mode=None,
         epilog=f"{DEBUG} shows the traceback of an error. {EXIT_CODES}",
     )

@@ -29,7 +29,9 @@ def validated(
 
 def _in_words(problem: ErrorDetails) -> str:
     """Name where, which number, and what is wrong; a text may be a secret and is not repeated."""
-    where = ".".join(map(str, problem["loc"]))
+    # Pydantic names the branches of a union too, which no reader typed.
+    parts = [str(part) for part in problem["loc"]]
+    where = ".".join(part for part in parts if "[" not in part and "constrained-" not in part)
     number = problem["input"] if isinstance(problem["input"], int | float) else ""
     told = problem["msg"].removeprefix("Value error, ")
     return f"{where} {number}".strip() + ": " * bool(where) + told

@@ -101,14 +101,15 @@ class PruningPlan(Section):
     """When and how far the global mask shrinks.
 
     ``start`` and ``end`` are shares of the run; ``sparsity`` is the final share of all
-    weights of the model that are zero. Biases survive unless ``biases`` is true.
+    weights of the model that are zero. Biases survive unless ``biases`` is true; the linear
+    skip beside hidden layers always does. The rounds after ``end`` fine-tune what is left.
     """
 
     score: str = "magnitude"
     schedule: str = "cubic"
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.9
     start: Fraction = 0.2
-    end: Fraction = 0.6
+    end: Annotated[float, Field(ge=0, lt=1)] = 0.6
     biases: bool = False
 
     @field_validator("score", "schedule")

@@ -1,5 +1,6 @@
 """The central bank's Flower `ServerApp`: members join, rounds run, each is kept."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,17 +11,20 @@ from flwr.serverapp import Grid, ServerApp
 from common.crypto.roster import Roster
 from common.entropy import Entropy, SystemEntropy
 from common.errors import ConfigError, ProtocolError
+from common.facts import warnings_of
 from common.plan import Plan, load_plan
 from server.aggregation import GlobalModel
 from server.exchange import Exchange
 from server.rounds import RoundReport, initial_model, run_rounds
-from server.store import RunStore
+from server.store import MODEL, RunStore
 
 PLAN_KEY, OUT_KEY = "plan", "out"
 """Run configuration keys: the path of the plan and of the run's directory."""
 
 ROSTER_KEY = "roster"
 """Run configuration key: the path of the members' public keys; plain aggregation has none."""
+
+log = logging.getLogger("fedprune.server")
 
 Keep = Callable[[GlobalModel, RoundReport], None]
 
@@ -55,10 +59,15 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
 
 def _from_run_config(context: Context) -> Task:
     plan = load_plan(Path(str(context.run_config[PLAN_KEY])))
+    for warning in warnings_of(plan):
+        log.warning(warning)
     roster = None
     if plan.aggregation.kind == "secure":
         roster = load_roster(Path(str(context.run_config[ROSTER_KEY])), plan.names)
-    return Task(plan, RunStore(Path(str(context.run_config[OUT_KEY])), plan).keep, roster)
+    out = Path(str(context.run_config[OUT_KEY]))
+    if (out / MODEL).exists():
+        raise ConfigError(f"{out}: holds the results of another run: name another directory")
+    return Task(plan, RunStore(out, plan).keep, roster)
 
 
 def load_roster(path: Path, names: tuple[str, ...]) -> Roster:

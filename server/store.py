@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import os
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from common.facts import facts_of
 from common.model import layout_of
 from common.plan import Plan
 from common.pruning.masks import pack_mask
@@ -28,6 +30,7 @@ METRICS = {
     "calibration": "calibration",
 }
 """Columns of a released histogram, and what they show of it."""
+MODEL = "model.safetensors"
 
 COLUMNS = (
     "round",
@@ -76,15 +79,16 @@ def round_row(report: RoundReport) -> dict[str, str | int | float]:
     }
     for part, estimated in report.estimates.items():
         for metric, field in METRICS.items():
-            row[f"{metric}_{part}"] = round(getattr(estimated.value, field), 6)
-            row[f"{metric}_{part}_sd"] = round(getattr(estimated.sd, field), 6)
+            for end, found in (("", estimated.value), ("_sd", estimated.sd)):
+                if isfinite(number := getattr(found, field)):
+                    row[f"{metric}_{part}{end}"] = round(number, 6)
     return row
 
 
 def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
     """Return a safetensors file: each named tensor, and ``mask`` (packed bits, public).
 
-    The plan's hash and the architecture stand in its metadata.
+    The plan's hash, the architecture and how it was protected stand in its metadata.
     """
     layout = layout_of(plan.model, plan.schema_.width)
     tensors: dict[str, NDArray[np.generic]] = {
@@ -96,6 +100,7 @@ def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
         "model": plan.model.model_dump_json(),
         "width": str(plan.schema_.width),
         "features": json.dumps(plan.schema_.feature_names),
+        **facts_of(plan),
     }
     return save(tensors, metadata)
 
@@ -117,7 +122,7 @@ class RunStore:
         """Add a finished round."""
         self._writer.writerow(round_row(report))
         self._write_rows()
-        write_atomically(self._directory / "model.safetensors", model_bytes(model, self._plan))
+        write_atomically(self._directory / MODEL, model_bytes(model, self._plan))
 
     def _write_rows(self) -> None:
         write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())

@@ -4,17 +4,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from common.console import INTERRUPTED, command_line, errors, log_to_console, new_app
 from common.errors import ConfigError
-from common.plan import Plan
-from simulations.directory import claimed
-from simulations.execute import execute
-from simulations.inputs import Options, assemble
+from common.facts import warnings_of
 
 app = new_app("Simulate a federation: private training, secure sums, a pruned model.")
 
@@ -55,7 +51,10 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     aggregation: Annotated[
         str | None, typer.Option(help="secure, or plain for research [default: secure]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Drives everything random.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=2**32 - 1, help="Drives everything random but the embedded loans."),
+    ] = 0,
     dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that an institution leaves a round.")
     ] = 0.0,
@@ -74,6 +73,13 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     Options are shorthand: the effective plan is written beside the results. Ctrl-C keeps the
     finished rounds.
     """
+    # Seconds of imports, which --help can do without and Ctrl-C must be able to end.
+    import torch  # noqa: PLC0415
+
+    from simulations.directory import claimed  # noqa: PLC0415
+    from simulations.execute import execute  # noqa: PLC0415
+    from simulations.inputs import Options, assemble  # noqa: PLC0415
+
     torch.set_num_threads(1)
     log_to_console()
     settings = {
@@ -84,7 +90,8 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         ("aggregation", "kind"): aggregation,
     }
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
-    _warn(federation.plan)
+    for warning in warnings_of(federation.plan):
+        errors.print(f"WARNING: {warning}", style="bold red")
     with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
         summary = execute(federation, seed, dropout, directory, baselines=baselines)
     if as_json:
@@ -102,19 +109,6 @@ def _epsilon(text: str | None) -> float | str | None:
         return float(text)
     except ValueError as error:
         raise ConfigError(f"--epsilon {text!r} is neither a number nor none") from error
-
-
-def _warn(plan: Plan) -> None:
-    if plan.privacy.epsilon == "none":
-        errors.print(
-            "WARNING: epsilon is none: NO differential privacy, the model may reveal records",
-            style="bold red",
-        )
-    if plan.aggregation.kind == "plain":
-        errors.print(
-            "WARNING: aggregation is plain: the server sees every institution's update",
-            style="bold red",
-        )
 
 
 def _show(summary: dict[str, Any], directory: Path) -> None:
@@ -142,13 +136,16 @@ def _facts(summary: dict[str, Any]) -> list[str]:
     epsilon = summary["epsilon"]
     budget = epsilon if epsilon == "none" else f"{epsilon:.3f} at delta {summary['delta']:g}"
     private = summary["auc_private"]
-    first, last = summary["bytes_up_first_round"], summary["bytes_up_last_round"]
+    sent = [
+        "nothing" if count is None else f"{count:,}"
+        for count in (summary["bytes_up_first_round"], summary["bytes_up_last_round"])
+    ]
     return [
         f"epsilon={budget}  noise={summary['noise']}  noise_source={summary['noise_source']}",
         f"evaluation={summary['evaluation']}",
         f"aggregation={summary['aggregation']}: {summary['protocol']}",
         "auc seen by the server: " + ("not released" if private is None else f"{private:.4f}"),
-        f"bytes up per institution: {first:,} in the first round, {last:,} in the last",
+        f"bytes up per institution: {sent[0]} in the first round, {sent[1]} in the last",
         f"{summary['seconds']:.1f} s; simulated from a seed, so it protects nobody",
     ]
 

@@ -12,7 +12,7 @@ import numpy as np
 from client.cleaning import Table, clean
 from client.data import Splits, load_table, prepare, require_trainable
 from common.entropy import SystemEntropy
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.plan import Plan, load_plan, plan_from_dict
 from common.privacy.budgets import training_mechanism
 from common.schema import FeatureSchema, load_schema
@@ -78,6 +78,16 @@ def _require_feasible(plan: Plan, splits: Mapping[str, Splits]) -> None:
     initial_model(plan, SystemEntropy().stream("feasibility"))
     for name in plan.names:
         require_trainable(splits[name], plan.expected_batch(name))
+    held_out = {
+        "validation": [part.validation for part in splits.values()],
+        "test": [part.test for part in splits.values()],
+    }
+    for name, parts in held_out.items():
+        if len(set(np.concatenate([part.labels for part in parts]))) < 2:
+            raise DataError(
+                f"all {sum(map(len, parts))} {name} rows have the same label, so no ROC-AUC can be"
+                " computed: bring more rows of both classes"
+            )
 
 
 def _schema(options: Options, base: Plan | None) -> FeatureSchema:
@@ -96,11 +106,14 @@ def _effective(
 ) -> Plan:
     fields: dict[str, Any] = base.to_dict() if base else {"name": _slug(schema.name)}
     fields["schema"] = schema.model_dump(mode="json", exclude_none=True)
-    if base is None or len(base.institutions) != len(parts):
+    if base is None or options.partition or len(base.institutions) != len(parts):
         width = max(2, len(str(len(parts) - 1)))
+        names = [f"bank-{index:0{width}d}" for index in range(len(parts))]
+        if base is not None and len(base.names) == len(parts):
+            names = list(base.names)
         fields["institutions"] = [
-            {"name": f"bank-{index:0{width}d}", "size": rounded(len(part.frame))}
-            for index, part in enumerate(parts)
+            {"name": name, "size": rounded(len(part.frame))}
+            for name, part in zip(names, parts, strict=True)
         ]
     for (section, key), value in (options.settings or {}).items():
         if value is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from io import StringIO
+from math import isfinite, nan
 from typing import Any
 
 import matplotlib
@@ -9,16 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from client.data import Splits
-from client.training import NOISE_SOURCE
-from common.plan import Plan
+from common.facts import facts_of
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.segments import TEST, VALIDATION, evaluation_rounds
+from common.segments import TEST, VALIDATION
 from server.evaluation import Estimate
 from server.store import METRICS
 from simulations.baselines import Baseline
 from simulations.run import Run, exact_metrics
-
-PROTOCOL = "four trips, unsigned keys"
 
 
 def summarise(
@@ -34,28 +32,24 @@ def summarise(
     test = {name: part.test for name, part in splits.items()}
     auc, pr_auc = exact_metrics(model, plan, test)
     released = [report.estimates[TEST] for report in run.reports if TEST in report.counts]
-    trained = [report for report in run.reports if report.round < plan.training.rounds]
+    # A lost round moved no full vector, so it says nothing of the model's size.
+    trained = [r for r in run.reports if r.round < plan.training.rounds and r.survivors]
     private = plan.privacy.epsilon != "none"
     summary = {
         "auc": auc,
         **_private(released[-1] if released else None),
         "pr_auc": pr_auc,
         "epsilon": run.epsilon if private else "none",
-        "delta": plan.privacy.delta,
         "sparsity": 1 - model.kept / model.mask.size,
         "weights_total": model.mask.size,
         "weights_kept": model.kept,
         "rounds": run.finished,
-        "bytes_up_first_round": trained[0].bytes_up,
-        "bytes_up_last_round": trained[-1].bytes_up,
+        "bytes_up_first_round": trained[0].bytes_up if trained else None,
+        "bytes_up_last_round": trained[-1].bytes_up if trained else None,
         "seconds": seconds,
-        "aggregation": plan.aggregation.kind,
-        "protocol": PROTOCOL if plan.aggregation.kind == "secure" else "unmasked (research)",
-        "noise": plan.privacy.noise if private else "none",
+        **facts_of(plan),
         "noise_multiplier": training_mechanism(plan).noise_multiplier,
-        "noise_source": NOISE_SOURCE if private else "none",
-        "evaluation": evaluation_of(plan),
-        "evaluation_epsilon": _evaluation_epsilon(plan),
+        "delta": plan.privacy.delta,
         "learning_rate": learning_rate(plan),
         "seed": seed,
         "plan_sha256": plan.digest(),
@@ -71,24 +65,10 @@ def summarise(
 def _private(released: Estimate | None) -> dict[str, float | None]:
     shown: dict[str, float | None] = {}
     for name, field in METRICS.items():
-        shown[f"{name}_private"] = getattr(released.value, field) if released else None
-        shown[f"{name}_private_sd"] = getattr(released.sd, field) if released else None
+        for end, found in (("", released and released.value), ("_sd", released and released.sd)):
+            number = getattr(found, field) if found else nan
+            shown[f"{name}_private{end}"] = number if isfinite(number) else None
     return shown
-
-
-def _evaluation_epsilon(plan: Plan) -> float | str:
-    return plan.evaluation.epsilon if plan.evaluation.noise != "none" else "none"
-
-
-def evaluation_of(plan: Plan) -> str:
-    """Say what the private metrics cost the records they are counted on."""
-    evaluation = plan.evaluation
-    if evaluation.noise == "none":
-        return "exact counts, outside epsilon (research)"
-    return (
-        f"discrete Gaussian counts: epsilon {evaluation.epsilon:g} for validation rows over"
-        f" {len(evaluation_rounds(plan))} rounds, {evaluation.epsilon:g} for test rows, once"
-    )
 
 
 PANELS = ("ROC-AUC", "sparsity, %", "kB up per institution")

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import PlanError, ProtocolError
+from common.errors import AggregationError, PlanError, ProtocolError
 
 Mask = NDArray[np.bool_]
 
@@ -18,7 +18,9 @@ def prune(scores: NDArray[np.float32], mask: Mask, protected: Mask, sparsity: fl
     sparsity the mask has already passed changes nothing.
     """
     if not np.isfinite(scores).all():
-        raise ValueError("a pruning score is not finite: the model has diverged")
+        raise AggregationError(
+            "a pruning score is not finite, the model has diverged: lower training.learning_rate"
+        )
     surplus = int(mask.sum()) - round(mask.size * (1 - sparsity))
     if surplus <= 0:
         return mask.copy()

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
 
+from client.entries import Place
+from client.spending import budget_of, charges_of
 from common import messages as wire
 from common.crypto import keys
 from common.crypto.refusals import ColludersError

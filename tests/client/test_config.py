@@ -120,7 +120,7 @@ def test_a_node_names_its_file_and_opens_it_once(client_file: Path) -> None:
     context = Context(1, 2, {NODE_KEY: str(client_file)}, RecordDict(), {})
     assert institution_of(context) is institution_of(context)
     assert institution_of(context).name == "ash"
-    with pytest.raises(KeyError):
+    with pytest.raises(ConfigError, match="--node-config 'client-file="):
         institution_of(Context(1, 2, {}, RecordDict(), {}))
 
 

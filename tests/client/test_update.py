@@ -11,6 +11,7 @@ from client.memory import Memory
 from client.policy import (
     MaskRefusedError,
     ModelChangedError,
+    ModelRefusedError,
     RoundReplayedError,
     RunChangedError,
     TermsChangedError,
@@ -167,6 +168,22 @@ def test_a_model_that_is_not_finite_is_refused(value: float) -> None:
     model.weights[0] = value
     with pytest.raises(ProtocolError, match="not finite"):
         update(ASH, Memory(), request_of(model, describe(PLAN, model)))
+
+
+def test_a_model_that_overflows_for_some_records_is_refused_before_any_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = count_training(monkeypatch)
+    model = start_of(PLAN)
+    for index, value in ((0, 3e38), (1, -1e9)):
+        model.weights[index] = value
+        with pytest.raises(ModelRefusedError) as caught:
+            update(ASH, Memory(), request_of(model, describe(PLAN, model)))
+        assert caught.value.reason == "model is out of bounds"
+        model.weights[index] = 0.1
+    assert not calls
+    update(ASH, Memory(), request_of(model, describe(PLAN, model)))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_unknown_name_is_answered_with_the_known() -> None:
         (None, "no such file"),
         ("name = ", "not readable as TOML"),
         (TOML.replace("hi = 10", "hi = -1"), r"columns\.0\.numeric: amount: bounds \[0, -1\]"),
-        (TOML + "hight = 3\n", r"columns\.0\.numeric\.hight: Extra inputs"),
+        (TOML + "hight = 3\n", r"columns\.0\.numeric\.hight 3: Extra inputs"),
     ],
 )
 def test_bad_file_is_one_line(tmp_path: Path, text: str | None, message: str) -> None:

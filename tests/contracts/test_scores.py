@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from common.errors import AggregationError
 from common.pruning.masks import prune
 from common.pruning.scores import SCORES, Score, Vector
 
@@ -40,7 +41,7 @@ def check_divergence(score: Score) -> None:
     """A model that has diverged is seen by `prune`, not hidden from it."""
     for value in (np.nan, np.inf):
         scores = score(np.array([1, value, 2], np.float32))
-        with pytest.raises(ValueError, match="not finite"):
+        with pytest.raises(AggregationError, match="not finite"):
             prune(scores, np.ones(3, np.bool_), np.zeros(3, np.bool_), 0.5)
 
 

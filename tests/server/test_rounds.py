@@ -78,7 +78,7 @@ def test_sparsity_follows_the_plan() -> None:
     assert due[4:] == [0.75] * 3
     assert due == sorted(due)
     assert 0 < due[1] < due[2] < due[3] < 0.75
-    late = small_plan(pruning={"start": 0.5, "end": 1.0})
+    late = small_plan(pruning={"start": 0.5, "end": 0.9})
     assert [sparsity_after(late, finished) for finished in (3, 6)] == [0, 0.75]
 
 

@@ -1,15 +1,18 @@
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from common.plan import load_plan
-from simulations import execute
+from simulations import execute, inputs
 from simulations.cli import main
 from simulations.consortium import consortium, pooled
-from tests.commands import Outcome, invoke, trial_file
+from tests.commands import ROOT, Outcome, invoke, trial_file
 
 FAST = ("--epsilon", "none", "--no-baselines")
 
@@ -134,7 +137,7 @@ def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
     (budget,) = (line for line in lines if line.startswith("epsilon="))
     assert budget.endswith("at delta 1e-05  noise=local  noise_source=torch (research)")
     assert any(line.startswith("evaluation=discrete Gaussian counts") for line in lines)
-    assert "aggregation=secure: four trips, unsigned keys" in lines
+    assert "aggregation=secure: two trips, signed keys" in lines
     assert "simulated from a seed, so it protects nobody" in outcome.out
     assert f"results: {tmp_path / 'a'}/" in lines
     # The three models stand side by side, each with its own measure and size.
@@ -232,17 +235,26 @@ def test_departures_are_survived_or_told(plan: Path, tmp_path: Path) -> None:
     assert (outcome.code, outcome.out) == (6, "")
     assert "Traceback" not in outcome.err
     last = outcome.err.splitlines()[-1]
-    assert last.startswith("error: 3 rounds in a row found fewer than 5 institutions")
+    assert last.startswith("error: 3 rounds in a row could not be completed by 5 institutions")
     assert not (tmp_path / "a" / "summary.json").exists()
 
 
+@pytest.mark.parametrize(("module", "name"), [(inputs, "assemble"), (execute, "simulate")])
 def test_ctrl_c_before_the_first_round_is_130(
-    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:
     def press(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(execute, "simulate", press)
+    monkeypatch.setattr(module, name, press)
     outcome = run(plan, *FAST, "--out", tmp_path / "a")
     assert (outcome.code, outcome.out) == (130, "")
     assert "Traceback" not in outcome.err
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    script = "import sys, simulations.cli; print(*{'torch', 'flwr', 'typer'} & set(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == ["typer"]

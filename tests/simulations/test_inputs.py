@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from client.data import split_rows
 from common.entropy import SeededEntropy
 from common.errors import BudgetError, ConfigError, DataError, FedpruneError, PlanError
 from common.plan import load_plan, plan_from_dict
@@ -206,6 +207,17 @@ def test_data_that_cannot_train_is_refused_before_it_starts(
     path = tmp_path / "few.parquet"
     change(rows).to_parquet(path)
     with pytest.raises(DataError, match=complaint):
+        assemble(Options(trial_file(tmp_path), path))
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_held_out_rows_of_one_class_are_refused_before_it_starts(tmp_path: Path, part: str) -> None:
+    rows = pooled(consortium(institutions=3, loans=3_000)).reset_index(drop=True)
+    schema = load_schema("credit_consortium")
+    held_out = split_rows(rows, schema) == ("train", "validation", "test").index(part)
+    path = tmp_path / "loans.parquet"
+    rows.assign(default=rows["default"].mask(held_out, 0)).to_parquet(path)
+    with pytest.raises(DataError, match=rf"^all {held_out.sum()} {part} rows have the same label"):
         assemble(Options(trial_file(tmp_path), path))
 
 

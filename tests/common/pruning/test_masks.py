@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import PlanError, ProtocolError
+from common.errors import AggregationError, PlanError, ProtocolError
 from common.pruning.masks import mask_hash, pack_mask, prune, unpack_mask
 
 SIZES = st.integers(1, 200)
@@ -63,7 +63,7 @@ def test_pruning_protected_weights_is_refused_with_what_is_possible() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_scores_that_are_not_finite_are_refused(value: float) -> None:
     scores = np.array([1, value], np.float32)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(AggregationError, match="not finite"):
         prune(scores, np.ones(2, np.bool_), np.zeros(2, np.bool_), 0.0)
 
 

@@ -1,0 +1,44 @@
+"""What every output of a run says about how it was protected."""
+
+from common.plan import Plan
+from common.segments import evaluation_rounds
+
+NOISE_SOURCE = "torch (research)"
+"""Torch's generator is not cryptographic: its noise protects nobody from a determined peer."""
+
+
+def facts_of(plan: Plan) -> dict[str, str]:
+    """Return the facts by name: budget, noise, evaluation, aggregation."""
+    private, secure = plan.privacy.epsilon != "none", plan.aggregation.kind == "secure"
+    return {
+        "planned_epsilon": f"{plan.privacy.epsilon}",
+        "delta": f"{plan.privacy.delta:g}",
+        "noise": plan.privacy.noise if private else "none",
+        "noise_source": NOISE_SOURCE if private else "none",
+        "evaluation": evaluation_of(plan),
+        "aggregation": plan.aggregation.kind,
+        "protocol": "two trips, signed keys" if secure else "unmasked (research)",
+    }
+
+
+def evaluation_of(plan: Plan) -> str:
+    """Say what the metrics cost the records they are counted on."""
+    evaluation = plan.evaluation
+    if evaluation.noise == "none":
+        return "exact counts, outside epsilon"
+    return (
+        f"discrete Gaussian counts: epsilon {evaluation.epsilon:g} for validation rows over"
+        f" {len(evaluation_rounds(plan))} rounds, {evaluation.epsilon:g} for test rows, once"
+    )
+
+
+def warnings_of(plan: Plan) -> list[str]:
+    """Return what must be said loudly wherever the plan is shown or begins to run."""
+    warnings = []
+    if plan.privacy.epsilon == "none":
+        warnings.append("epsilon is none: NO differential privacy, the model may reveal records")
+    if plan.aggregation.kind == "plain":
+        warnings.append("aggregation is plain: the server sees every institution's update")
+    if plan.evaluation.noise == "none":
+        warnings.append("evaluation.noise is none: exact counts of held-out rows leave")
+    return warnings
