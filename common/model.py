@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod, sqrt
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from common.entropy import Stream
 from common.plan import ModelPlan
@@ -105,26 +107,55 @@ def initial_weights(model: ModelPlan, width: int, stream: Stream) -> NDArray[np.
     return weights
 
 
+class _Capture(torch.autograd.Function):
+    """A linear map whose backward keeps its output gradient instead of summing over records."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, layer: MaskedLinear
+    ) -> Tensor:
+        ctx.layer, ctx.inputs = layer, inputs
+        return linear(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        ctx.layer.captured = (ctx.inputs, gradients)
+        # The first layer's input is the records: nobody asks for its gradient.
+        back = gradients @ ctx.layer.weight if ctx.needs_input_grad[0] else None
+        return back, None, None, None
+
+
 class MaskedLinear(nn.Linear):
     """A linear layer that knows which of its weights survive (``mask``, 1 or 0).
 
-    ``captured`` holds the inputs and output gradients [n, ...] of the last private backward.
+    While ``capturing``, a backward pass computes no gradient of the weights: it leaves the inputs
+    [n, in] and output gradients [n, out] in ``captured``, from which clipped sums are made.
     """
 
     mask: Tensor
     bias_mask: Tensor
     captured: tuple[Tensor, Tensor]
+    capturing = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return ``inputs`` [n, in] times the weights, plus the bias: [n, out]."""
+        if not self.capturing:
+            return super().forward(inputs)
+        outputs: Tensor = _Capture.apply(  # type: ignore[no-untyped-call]
+            inputs, self.weight, self.bias, self
+        )
+        return outputs
 
 
 class Network(nn.Module):
     """A model whose parameters are views of the tensor ``flat`` [layout.size]."""
 
-    def __init__(self, model: ModelPlan, width: int) -> None:
+    def __init__(self, model: ModelPlan, width: int, device: torch.device | None = None) -> None:
         """Build ``model`` on ``width`` features, all weights zero, nothing pruned."""
         super().__init__()
         self.layout = layout_of(model, width)
-        self.flat = torch.zeros(self.layout.size)
-        self.mask = torch.ones(self.layout.size)
+        self.flat = torch.zeros(self.layout.size, device=device)
+        self.mask = torch.ones(self.layout.size, device=device)
         shapes = {entry.name: entry.shape for entry in self.layout.entries}
         self.activation = nn.ReLU() if model.activation == "relu" else nn.Tanh()
         self.hidden = nn.ModuleList(
@@ -157,12 +188,12 @@ class Network(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits [n] for features [n, width]."""
-        logits: Tensor = (
-            features.new_zeros(len(features), 1) if self.linear is None else self.linear(features)
-        )
+        parts: list[Tensor] = []
         if self.output is not None:
             hidden = features
             for layer in self.hidden:
                 hidden = self.activation(layer(hidden))
-            logits = logits + self.output(hidden)
-        return logits[:, 0]
+            parts.append(self.output(hidden)[:, 0])
+        if self.linear is not None:
+            parts.append(self.linear(features)[:, 0])
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
