@@ -18,7 +18,7 @@ from common.entropy import SeededEntropy
 from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
-from common.privacy.budgets import training_mechanism
+from common.privacy.budgets import accounted_delta, training_mechanism
 from server.aggregation import GlobalModel
 from server.app import build_app as build_server
 from server.rounds import RoundReport
@@ -51,9 +51,8 @@ class Run:
     def epsilon(self) -> float:
         """What the finished rounds have spent of an institution's training budget."""
         steps = self.finished * self.plan.training.steps
-        privacy = self.plan.privacy
         spent = replace(training_mechanism(self.plan), steps=steps)
-        return spent.epsilon(privacy.delta, privacy.accountant)
+        return spent.epsilon(accounted_delta(self.plan), self.plan.privacy.accountant)
 
 
 def simulate(

@@ -181,7 +181,7 @@ def test_summary_has_every_key_in_its_range(done: Outcome) -> None:
     assert 0 < summary["bytes_up_last_round"] < summary["bytes_up_first_round"] < 10_000
     assert 0 < summary["seconds"] < 60
     assert (summary["aggregation"], summary["noise"]) == ("secure", "local")
-    assert summary["noise_source"] == "torch (research)"
+    assert summary["noise_source"] == "csprng discrete gaussian"
     assert summary["evaluation"] == "exact, outside epsilon"
     assert summary["plan_sha256"] == plan.digest()
     assert summary["interrupted"] is False

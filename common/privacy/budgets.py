@@ -2,11 +2,16 @@
 
 from math import sqrt
 
+from common.layout import layout_of
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
+from common.privacy.noise import STEP_SIGMA, require_reserve
 
 QUIET_RATE = 4.0
 """Learning rate without noise."""
+
+DELTA_RESERVE = 1e-3
+"""Share of delta kept for all by which drawn noise is not the Gaussian that is priced."""
 
 NOISE_TRAVEL = 0.08
 """How far noise alone may carry a weight of the global model over the run (one sd)."""
@@ -22,7 +27,14 @@ def training_mechanism(plan: Plan) -> SampledGaussian:
     privacy = plan.privacy
     if privacy.epsilon == "none":
         return mechanism
-    return mechanism.calibrated(privacy.epsilon, privacy.delta, privacy.accountant)
+    size = layout_of(plan.model, plan.schema_.width).size
+    require_reserve(DELTA_RESERVE * privacy.delta, mechanism.steps, size, STEP_SIGMA)
+    return mechanism.calibrated(privacy.epsilon, accounted_delta(plan), privacy.accountant)
+
+
+def accounted_delta(plan: Plan) -> float:
+    """Return the delta at which mechanisms are priced: the plan's, less what noise may fail."""
+    return plan.privacy.delta * (1 - DELTA_RESERVE)
 
 
 def learning_rate(plan: Plan) -> float:
