@@ -56,7 +56,7 @@ def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
 
     client.query("join")(serve(wire.JoinRequest, stages.join))
     client.query("advertise")(serve(wire.AdvertiseRequest, stages.advertise))
-    client.query("share")(serve(wire.ShareRequest, stages.share))
+    client.query("sign")(serve(wire.SignRequest, stages.sign))
     client.train("update")(serve(wire.UpdateRequest, _update))
     client.train("unmask")(serve(wire.UnmaskRequest, stages.unmask))
     return client

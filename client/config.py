@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,17 +10,37 @@ from typing import TYPE_CHECKING, Annotated
 from flwr.app import Context
 from pydantic import BaseModel, ConfigDict, Field
 
-from client.stages import Institution
+from client.journal import DurableJournal
+from client.keys import read_identity
+from client.stages import Institution, Membership
+from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
-from common.errors import ConfigError
+from common.errors import ConfigError, ProtocolError
+from common.facts import warnings_of
 from common.parsing import read_toml
 from common.plan import Plan, load_plan
 
 if TYPE_CHECKING:
     from client.data import Splits
 
+log = logging.getLogger("fedprune.client")
+
 NODE_KEY = "client-file"
 """The SuperNode's ``--node-config`` key that holds the path of ``client.toml``."""
+
+
+class MembershipConfig(BaseModel):
+    """What secure aggregation needs: own keys, everybody's public ones, and the epochs so far.
+
+    ``roster_hash`` is what the institution approved, compared with the others out of band.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: Path
+    roster: Path
+    roster_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    journal: Path
 
 
 class ClientConfig(BaseModel):
@@ -31,6 +52,7 @@ class ClientConfig(BaseModel):
     plan: Path
     plan_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     data: Path
+    membership: MembershipConfig | None = None
 
 
 def load_config(path: Path) -> ClientConfig:
@@ -49,9 +71,39 @@ def load_institution(path: Path) -> Institution:
             f"{config.plan}: plan has hash {plan.digest()}, {path} approved {config.plan_hash}:"
             " read the plan again before approving it"
         )
+    for warning in warnings_of(plan):
+        log.warning(warning)
     if config.name not in plan.names:
         raise ConfigError(f"{path}: {config.name!r} is not a member in {config.plan}")
-    return Institution(config.name, plan, partial(_rows, config, plan), SystemEntropy())
+    rows = partial(_rows, config, plan)
+    if config.membership is None:
+        if plan.aggregation.kind == "secure":
+            raise ConfigError(
+                f"{path}: secure aggregation needs keys: add a [membership] with keys, roster,"
+                " roster_hash and journal"
+            )
+        return Institution(config.name, plan, rows, SystemEntropy())
+    membership = load_membership(config.membership, config.name, path.parent)
+    journal = DurableJournal(path.parent / config.membership.journal)
+    return Institution(config.name, plan, rows, SystemEntropy(), membership, journal)
+
+
+def load_membership(config: MembershipConfig, name: str, here: Path) -> Membership:
+    """Read keys and roster; the roster must have the approved hash and hold these very keys."""
+    identity, path = read_identity(here / config.keys), here / config.roster
+    try:
+        roster = Roster.from_bytes(path.read_bytes())
+        listed = roster.member(name)
+    except (OSError, ProtocolError) as error:
+        raise ConfigError(f"{path}: not a roster that holds {name!r}: {error}") from error
+    if roster.digest != config.roster_hash:
+        raise ConfigError(
+            f"{path}: roster has hash {roster.digest}, {config.roster_hash} was approved:"
+            " compare the members' keys before approving it"
+        )
+    if listed != identity.member(name):
+        raise ConfigError(f"{path}: the keys of {name!r} are not those of {here / config.keys}")
+    return Membership(identity, roster)
 
 
 def _rows(config: ClientConfig, plan: Plan) -> Splits:
@@ -70,4 +122,6 @@ def _cached(path: Path) -> Institution:
 
 def institution_of(context: Context) -> Institution:
     """Return the institution a SuperNode was started for, loaded once a process."""
+    if NODE_KEY not in context.node_config:
+        raise ConfigError(f"start the SuperNode with --node-config '{NODE_KEY}=\"FILE\"'")
     return _cached(Path(str(context.node_config[NODE_KEY])))

@@ -1,7 +1,7 @@
 """What an institution remembers between the trips of a run.
 
 It lives in Flower's ``Context.state`` on the institution's own machine and dies with the
-SuperNode, which is a dropout, not a loss.
+SuperNode, which is a dropout, not a loss. What must never be forgotten stands in the journal.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,8 +17,9 @@ class Memory:
     """State of one run; every default means "nothing yet".
 
     ``vector`` is the encoded, unmasked vector of ``round``, kept to be sent again bit for bit;
-    ``binding`` says what it was computed from. ``opened`` is the last round for which unmask
-    shares left the institution. ``secrets`` is the stored stage of `common.crypto.stages`.
+    ``binding`` says what it was computed from. ``epoch`` is the last one that keys were made
+    for, ``opened`` the last round for which openings left the institution. ``roster`` is the
+    approved one after revocations, ``secrets`` the stored `common.crypto.stages.State`.
     """
 
     run: str = ""
@@ -28,6 +29,7 @@ class Memory:
     mask: bytes = b""
     vector: bytes = b""
     binding: str = ""
+    roster: bytes = b""
     secrets: bytes = b""
 
     def save(self, state: RecordDict) -> None:

@@ -7,17 +7,20 @@ these import neither torch nor pandas.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
+from client.journal import Journal, NoJournal
 from client.memory import Memory
-from client.policy import TermsChangedError, require_epoch
+from client.policy import require_epoch
 from common import messages as wire
 from common.crypto import secagg
-from common.crypto.roster import roster_hash
-from common.crypto.session import Advert, Session
-from common.crypto.stages import Advertised, Masked
+from common.crypto.refusals import OtherRosterError
+from common.crypto.roster import Identity, Roster, roster_hash
+from common.crypto.secagg import Party
+from common.crypto.session import Offer, Session
+from common.crypto.stages import Prepared, State
 from common.entropy import Entropy
 from common.errors import ProtocolError
 from common.plan import Plan
@@ -27,18 +30,47 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Membership:
+    """What secure aggregation asks of a member: its private keys, and the roster it approved."""
+
+    identity: Identity = field(repr=False)
+    roster: Roster
+
+
+@dataclass(frozen=True)
 class Institution:
-    """A member: its name, the plan it approved, where its prepared rows come from, its entropy."""
+    """A member: its name, the plan it approved, where its prepared rows come from, its entropy.
+
+    Plain aggregation needs no membership.
+    """
 
     name: str
     plan: Plan
     rows: Callable[[], Splits]
     entropy: Entropy
+    membership: Membership | None = None
+    journal: Journal = field(default_factory=NoJournal)
 
     @cached_property
     def splits(self) -> Splits:
         """The prepared rows, read when first needed."""
         return self.rows()
+
+    def party(self, memory: Memory) -> Party:
+        """Return who acts in secure aggregation, under the roster after revocations."""
+        if self.membership is None:
+            raise OtherRosterError("this institution has no keys: name them in its client file")
+        roster = _roster(memory.roster) if memory.roster else self.membership.roster
+        return Party(self.name, self.membership.identity, roster, self.plan.terms)
+
+    def approved_roster(self, memory: Memory) -> str:
+        """Return the hash of the roster that a descriptor must name."""
+        if self.plan.aggregation.kind == "plain":
+            return roster_hash(self.plan.names)
+        return self.party(memory).roster.digest
+
+
+_roster = lru_cache(maxsize=4)(Roster.from_bytes)
 
 
 def join(
@@ -46,53 +78,62 @@ def join(
 ) -> tuple[Memory, wire.JoinReply]:
     """Say who this is and which plan it approved; an unfit table keeps it from joining."""
     _ = institution.splits
-    return memory, wire.JoinReply(institution.name, institution.plan.digest())
+    plan_hash = institution.plan.digest()
+    epoch = max(memory.epoch, institution.journal.last_epoch(plan_hash))
+    return memory, wire.JoinReply(institution.name, plan_hash, epoch)
 
 
 def advertise(
     institution: Institution, memory: Memory, request: wire.AdvertiseRequest
 ) -> tuple[Memory, wire.AdvertiseReply]:
-    """Make fresh keys for an epoch."""
-    plan = institution.plan
-    require_epoch(memory, request.run, request.round, request.epoch, plan)
+    """Begin an epoch with fresh keys: at the start, after an absence, or to repeat a round."""
+    require_epoch(memory, request.run, request.round, request.epoch, institution.plan)
+    memory = _revoked(institution, memory, request.roster)
+    party = institution.party(memory)
     session = Session(
         run=request.run,
-        plan_hash=plan.digest(),
-        roster_hash=roster_hash(plan.names),
+        plan_hash=institution.plan.digest(),
+        roster_hash=party.roster.digest,
         round=request.round,
         epoch=request.epoch,
     )
-    stream = institution.entropy.stream(f"epoch-{request.epoch}/advertise")
-    state, advert = secagg.advertise(institution.name, session, stream)
+    prepared, offer = prepare(institution, party, session)
+    # Whatever was masked before can no longer be opened: its round begins anew.
+    state = State(prepared=prepared)
     memory = replace(memory, run=request.run, epoch=request.epoch, secrets=state.to_bytes())
-    return memory, wire.AdvertiseReply(advert.to_bytes())
+    return memory, wire.AdvertiseReply(*offer.to_bytes())
 
 
-def share(
-    institution: Institution, memory: Memory, request: wire.ShareRequest
-) -> tuple[Memory, wire.ShareReply]:
-    """Deal shares of this epoch's secrets to the cohort."""
-    state = Advertised.from_bytes(memory.secrets)
-    adverts = by_name(request.names, request.adverts)
-    if not set(adverts) <= set(institution.plan.names):
-        raise TermsChangedError("an advert comes from outside the plan")
-    shared, sealed = secagg.share(
-        state,
-        {name: Advert.from_bytes(data) for name, data in adverts.items()},
-        institution.plan.threshold,
-        institution.entropy.stream(f"epoch-{memory.epoch}/share"),
-    )
-    memory = replace(memory, secrets=shared.to_bytes())
-    return memory, wire.ShareReply(list(sealed), list(sealed.values()))
+def prepare(institution: Institution, party: Party, session: Session) -> tuple[Prepared, Offer]:
+    """Make and deal the keys of a session, whose epoch is spent by that."""
+    institution.journal.begin_epoch(session.plan_hash, session.epoch)
+    stream = institution.entropy.stream(f"epoch-{session.epoch}/advertise")
+    return secagg.advertise(party, session, stream)
+
+
+def sign(
+    institution: Institution, memory: Memory, request: wire.SignRequest
+) -> tuple[Memory, wire.SignReply]:
+    """Put this institution's name to a survivor set, when not all of the cohort survived."""
+    state = State.from_bytes(memory.secrets)
+    masked = state.masked_for(request.digest)
+    signed, signature = secagg.sign(institution.party(memory), masked, request.survivors)
+    state = state.model_copy(update={"current": signed})
+    return replace(memory, secrets=state.to_bytes()), wire.SignReply(signature)
 
 
 def unmask(
     institution: Institution, memory: Memory, request: wire.UnmaskRequest
 ) -> tuple[Memory, wire.UnmaskReply]:
     """Open this institution's part of the sum over the survivors, once."""
-    state = Masked.from_bytes(memory.secrets)
-    revealed, reveal = secagg.reveal(state, request.survivors)
-    memory = replace(memory, opened=memory.round, secrets=revealed.to_bytes())
+    state = State.from_bytes(memory.secrets)
+    masked = state.masked_for(request.digest)
+    signatures = by_name(request.signers, request.signatures)
+    revealed, reveal = secagg.reveal(
+        institution.party(memory), masked, request.survivors, signatures
+    )
+    state = state.model_copy(update={"current": revealed})
+    memory = replace(memory, opened=masked.session.round, secrets=state.to_bytes())
     return memory, wire.UnmaskReply(reveal.to_bytes())
 
 
@@ -101,3 +142,11 @@ def by_name(names: list[str], values: list[bytes]) -> dict[str, bytes]:
     if len(names) != len(values) or len(set(names)) != len(names):
         raise ProtocolError("names and values do not pair up one to one")
     return dict(zip(names, values, strict=True))
+
+
+def _revoked(institution: Institution, memory: Memory, roster: bytes) -> Memory:
+    """Take over a roster that revokes members; one that adds any needs approval."""
+    if not roster:
+        return memory
+    institution.party(memory).roster.require_shrinks_to(_roster(roster))
+    return replace(memory, roster=roster)

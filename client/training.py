@@ -13,8 +13,6 @@ from common.entropy import Stream, keystream
 from common.model import Network
 from common.privacy.noise import Grid, grid_of, poisson_sample
 
-NOISE_SOURCE = "csprng discrete gaussian"
-
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 """Where networks and records lie; noise and samples are drawn on the CPU."""
 

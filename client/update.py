@@ -1,6 +1,7 @@
 """The trip that trains: an institution's one vector of a round, or the stored one again."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,52 +10,77 @@ from numpy.typing import NDArray
 
 from client.data import Examples
 from client.memory import Memory
-from client.policy import RoundReplayedError, require_descriptor, require_epoch, require_nested
-from client.stages import Institution, by_name
+from client.policy import (
+    ModelChangedError,
+    RoundReplayedError,
+    require_descriptor,
+    require_nested,
+    require_roster,
+    require_round,
+    require_tame,
+)
+from client.stages import Institution, prepare
 from client.training import LocalSteps, train
 from common import messages as wire
 from common.crypto import ring, secagg
-from common.crypto.stages import Shared
+from common.crypto.refusals import MissingShareError
+from common.crypto.secagg import Accepted
+from common.crypto.session import Advert, Parcel
+from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
-from common.errors import ProtocolError
 from common.histograms import histogram
 from common.model import Network, layout_of
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.pruning.masks import Mask, mask_hash, unpack_mask
 from common.segments import TEST, UPDATE, VALIDATION
 
+Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
+"""From the flat weights and mask [size] to the encoded vector of a round."""
+
 
 def update(
-    institution: Institution, memory: Memory, request: wire.UpdateRequest
+    institution: Institution,
+    memory: Memory,
+    request: wire.UpdateRequest,
+    compute: Compute | None = None,
 ) -> tuple[Memory, wire.UpdateReply]:
     """Train, evaluate, encode and mask: the one vector of the round.
 
-    A repeated round sends the stored vector again: no second training, no second release.
+    Everything is checked before any work. A repeated round sends the stored vector again: no
+    second training, no second release. ``compute`` stands in for the training in rehearsals.
     """
     descriptor = RoundDescriptor.from_json(request.descriptor)
     plan = institution.plan
-    require_epoch(
-        replace(memory, epoch=-1), descriptor.run, descriptor.round, descriptor.epoch, plan
-    )
-    size = layout_of(plan.model, plan.schema_.width).size
+    layout = layout_of(plan.model, plan.schema_.width)
+    size = layout.size
     before = unpack_mask(memory.mask, size) if memory.mask else np.ones(size, np.bool_)
     mask = unpack_mask(request.mask, size) if request.mask else before
+    require_round(memory, descriptor.run, descriptor.round, plan)
     require_nested(mask, before, plan)
     require_descriptor(descriptor, plan, institution.name, memory, mask)
+    require_roster(descriptor, institution.approved_roster(memory))
     if (descriptor.mask_hash, descriptor.model_hash) != (
         mask_hash(mask),
         wire.model_hash(request.model),
     ):
-        raise ProtocolError("model or mask is not the one the descriptor names")
-
+        raise ModelChangedError("model or mask is not the one the descriptor names")
     binding = _binding(descriptor)
+    if descriptor.round == memory.round and binding != memory.binding:
+        raise RoundReplayedError("a repeated round shows another model, mask or segments")
+    accepted = (
+        None
+        if plan.aggregation.kind == "plain"
+        else _accept(institution, memory, descriptor, request)
+    )
+
     if descriptor.round == memory.round:
-        if binding != memory.binding:
-            raise RoundReplayedError("a repeated round shows another model, mask or segments")
         vector = ring.unpack(memory.vector, descriptor.ring_bits, descriptor.length)
     else:
-        weights = wire.decode_weights(request.model, int(mask.sum()))
-        vector = _compute(institution, descriptor, weights, mask)
+        weights = np.zeros(size, np.float32)
+        weights[mask] = wire.decode_weights(request.model, int(mask.sum()))
+        require_tame(layout, weights)
+        institution.journal.begin_round(descriptor.run, descriptor.round)
+        vector = (compute or _compute)(institution, descriptor, weights, mask)
         memory = replace(
             memory,
             run=descriptor.run,
@@ -63,24 +89,52 @@ def update(
             vector=ring.pack(vector, descriptor.ring_bits),
             binding=binding,
         )
-    if plan.aggregation.kind == "plain":
+    if accepted is None:
         memory = replace(memory, epoch=descriptor.epoch)
-        return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits))
-    shared = Shared.from_bytes(memory.secrets)
-    state, masked = secagg.mask(shared, by_name(request.names, request.sealed), descriptor, vector)
-    memory = replace(memory, secrets=state.to_bytes())
-    return memory, wire.UpdateReply(ring.pack(masked, descriptor.ring_bits))
+        return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits), b"", b"", b"")
+    return _masked(institution, memory, accepted, vector)
+
+
+def _accept(
+    institution: Institution,
+    memory: Memory,
+    descriptor: RoundDescriptor,
+    request: wire.UpdateRequest,
+) -> Accepted:
+    prepared = State.from_bytes(memory.secrets).prepared_for(descriptor)
+    parts = (request.adverts, request.sealed, request.paths)
+    if {len(part) for part in parts} != {len(descriptor.cohort)}:
+        raise MissingShareError("keys or shares of the cohort are missing, or there are too many")
+    parcels = {
+        name: Parcel(Advert.from_bytes(advert), sealed, path)
+        for name, advert, sealed, path in zip(descriptor.cohort, *parts, strict=True)
+    }
+    return secagg.accept(institution.party(memory), prepared, descriptor, parcels)
+
+
+def _masked(
+    institution: Institution, memory: Memory, accepted: Accepted, vector: NDArray[np.uint32]
+) -> tuple[Memory, wire.UpdateReply]:
+    """Mask the vector, and prepare the round that follows if there is one."""
+    party = institution.party(memory)
+    masked, values = secagg.mask(accepted, vector)
+    session, prepared, offered = masked.session.following(), None, (b"", b"")
+    if session.round <= institution.plan.training.rounds:
+        prepared, offer = prepare(institution, party, session)
+        offered, memory = offer.to_bytes(), replace(memory, epoch=session.epoch)
+    state = State(prepared=prepared, current=masked)
+    packed = ring.pack(values, accepted.descriptor.ring_bits)
+    signature = secagg.sign_vector(party, masked, packed)
+    return replace(memory, secrets=state.to_bytes()), wire.UpdateReply(packed, signature, *offered)
 
 
 def _compute(
     institution: Institution,
     descriptor: RoundDescriptor,
-    kept: NDArray[np.float32],
+    weights: NDArray[np.float32],
     mask: Mask,
 ) -> NDArray[np.uint32]:
-    """Return the encoded vector of a round from its model on surviving weights."""
-    weights = np.zeros(mask.size, np.float32)
-    weights[mask] = kept
+    """Return the encoded vector of a round from its flat weights and mask [size]."""
     plan, splits = institution.plan, institution.splits
     network = Network(plan.model, plan.schema_.width)
     stream = institution.entropy.stream(f"round-{descriptor.round}/train")
@@ -105,8 +159,8 @@ def _counts(network: Network, examples: Examples, bins: int) -> NDArray[np.float
 
 
 def _binding(descriptor: RoundDescriptor) -> str:
-    """Hash what a vector is computed from: everything but the epoch and its cohort."""
-    bare = replace(descriptor, epoch=0, cohort=())
+    """Hash what a vector is computed from: everything but the epoch and who is in it."""
+    bare = replace(descriptor, epoch=0, cohort=(), roster_hash="")
     return hashlib.sha256(bare.to_json().encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ from math import isfinite
 
 from pydantic import TypeAdapter, ValidationError
 
+from common.crypto.refusals import RingError
 from common.errors import ProtocolError
 
 
@@ -58,7 +59,7 @@ class RoundDescriptor:
         if list(self.cohort) != sorted(set(self.cohort)):
             raise ProtocolError("cohort is not sorted or names an institution twice")
         if not 16 <= self.ring_bits <= 32:
-            raise ProtocolError(f"ring of {self.ring_bits} bits is outside 16 to 32")
+            raise RingError(f"ring of {self.ring_bits} bits is outside 16 to 32")
         names = [segment.name for segment in self.segments]
         if len(set(names)) != len(names):
             raise ProtocolError("a segment name occurs twice in the descriptor")
@@ -85,7 +86,7 @@ class RoundDescriptor:
     def from_json(cls, text: str) -> "RoundDescriptor":
         """Parse `to_json`'s form; raise `ProtocolError` on anything else."""
         try:
-            descriptor = TypeAdapter(cls).validate_json(text, strict=True)
+            descriptor = _ADAPTER.validate_json(text, strict=True)
         except ValidationError as error:
             raise ProtocolError("the round descriptor cannot be read") from error
         if descriptor.to_json() != text:
@@ -95,3 +96,6 @@ class RoundDescriptor:
     def digest(self) -> bytes:
         """Return the SHA-256 of the canonical form, 32 bytes."""
         return hashlib.sha256(b"fedprune/1/descriptor/" + self.to_json().encode()).digest()
+
+
+_ADAPTER = TypeAdapter(RoundDescriptor)  # built once: it costs as much as a whole round's keys

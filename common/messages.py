@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from common.errors import ProtocolError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 RECORD = "fedprune"
+
+MAX_TEXT, MAX_BYTES, MAX_ITEMS = 2**20, 2**28, 2**14
+"""Longest string, bytes and list of a message; what each may really hold is checked later."""
 
 M = TypeVar("M", bound="WireMessage")
 
@@ -48,14 +51,24 @@ class WireMessage:
             raise ProtocolError(f"message {cls.kind!r} has unknown or missing fields")
         for name, kind in declared.items():
             if not _fits(body[name], kind):
-                raise ProtocolError(f"field {name!r} of message {cls.kind!r} has another type")
+                raise ProtocolError(
+                    f"field {name!r} of message {cls.kind!r} has another type or is too long"
+                )
         return cls(**body)
 
 
 def _fits(value: object, kind: object) -> bool:
     if kind == list[str] or kind == list[bytes]:
         inner = str if kind == list[str] else bytes
-        return isinstance(value, list) and all(type(item) is inner for item in value)
+        return (
+            isinstance(value, list)
+            and len(value) <= MAX_ITEMS
+            and all(_fits(item, inner) for item in value)
+        )
+    if isinstance(value, str | bytes) and len(value) > (
+        MAX_TEXT if isinstance(value, str) else MAX_BYTES
+    ):
+        return False
     return type(value) is kind
 
 
@@ -69,84 +82,98 @@ class JoinRequest(WireMessage):
 
 @dataclass(frozen=True, slots=True)
 class JoinReply(WireMessage):
-    """Institution names itself and the plan it approved."""
+    """Institution names itself, the plan it approved and the last epoch it took part in."""
 
     kind = "joined"
     name: str
     plan_hash: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class AdvertiseRequest(WireMessage):
-    """Server opens an epoch of a round."""
+    """Server opens an epoch of a round; ``roster`` only after a revocation, else empty."""
 
     kind = "advertise"
     run: str
     round: int
     epoch: int
+    roster: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class AdvertiseReply(WireMessage):
-    """Institution's fresh public keys for the epoch."""
+    """Institution's signed keys for the epoch and the shares it dealt, by the roster's order."""
 
     kind = "advertised"
     advert: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ShareRequest(WireMessage):
-    """The adverts of the cohort, ``adverts[i]`` from ``names[i]``."""
-
-    kind = "share"
-    names: list[str]
-    adverts: list[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class ShareReply(WireMessage):
-    """Sealed shares, ``sealed[i]`` readable by ``names[i]`` only."""
-
-    kind = "shared"
-    names: list[str]
-    sealed: list[bytes]
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateRequest(WireMessage):
-    """A round: descriptor, model on surviving weights, mask if it changed, sealed shares.
+    """A round: descriptor, model on surviving weights, mask if it changed, keys and shares.
 
-    ``model`` is little-endian float32; ``mask`` is packed bits or empty; ``sealed[i]`` is the
-    share bundle of ``names[i]`` for the receiver (none under plain aggregation).
+    ``model`` is little-endian float32; ``mask`` is packed bits or empty. ``adverts[i]``,
+    ``sealed[i]`` and ``paths[i]`` are from number i of the descriptor's cohort: its keys, what
+    it dealt to the receiver, and the proof of that (none under plain aggregation).
     """
 
     kind = "update"
     descriptor: str
     model: bytes
     mask: bytes
-    names: list[str]
+    adverts: list[bytes]
     sealed: list[bytes]
+    paths: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateReply(WireMessage):
-    """The one vector of the round, packed ring values: everything an institution says."""
+    """The one vector of the round, packed ring values, and the keys for the next round.
+
+    ``signature`` is the institution's over the vector. ``advert`` and ``sealed`` are those of
+    `AdvertiseReply`, empty if no round follows. Under plain aggregation all but the vector is.
+    """
 
     kind = "updated"
     vector: bytes
+    signature: bytes
+    advert: bytes
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class UnmaskRequest(WireMessage):
-    """Who sent a vector."""
+class SignRequest(WireMessage):
+    """Who sent a vector for the descriptor of this digest, when somebody did not."""
 
-    kind = "unmask"
+    kind = "sign"
+    digest: bytes
     survivors: list[str]
 
 
 @dataclass(frozen=True, slots=True)
+class SignReply(WireMessage):
+    """Institution's signature over that survivor set."""
+
+    kind = "signed"
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnmaskRequest(WireMessage):
+    """Who sent a vector; with dropouts, ``signatures[i]`` of ``signers[i]`` over that set."""
+
+    kind = "unmask"
+    digest: bytes
+    survivors: list[str]
+    signers: list[str]
+    signatures: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class UnmaskReply(WireMessage):
-    """Self-mask shares of survivors and mask-key shares of the dropped."""
+    """Openings of self-mask shares of survivors and of mask-key shares of the dropped."""
 
     kind = "unmasked"
     reveal: bytes

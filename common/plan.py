@@ -7,12 +7,14 @@ and its content is what is hashed.
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from common.crypto.terms import Terms, default_threshold
 from common.errors import PlanError
 from common.parsing import read_toml, validated
 from common.pruning.schedules import SCHEDULES
@@ -80,6 +82,9 @@ class PrivacyPlan(Section):
 class AggregationPlan(Section):
     """How the sum is formed; threshold 0 means the default floor(2n/3) + 1.
 
+    ``colluders`` is how many institutions may side with a dishonest server: the threshold must
+    withstand them, and two survivors beside them must hide each other.
+
     "plain" sends the same encoding without masks: research only, the server sees each update.
     ``attempts`` bounds how often a round is repeated; ``timeout`` is seconds a trip.
     """
@@ -87,6 +92,7 @@ class AggregationPlan(Section):
     kind: Literal["secure", "plain"] = "secure"
     ring_bits: Annotated[int, Field(ge=16, le=32)] = 24
     threshold: Annotated[int, Field(ge=0)] = 0
+    colluders: Annotated[int, Field(ge=0)] = 1
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
     timeout: Positive = 120.0
 
@@ -169,6 +175,12 @@ class Plan(Section):
                 f"threshold {self.threshold} of {len(names)} institutions is out of range:"
                 f" set aggregation.threshold from {max(least, len(names) // 2 + 1)} to {len(names)}"
             )
+        most = 2 * self.threshold - len(names) - 1
+        if self.aggregation.kind == "secure" and self.aggregation.colluders > most:
+            raise ValueError(
+                f"threshold {self.threshold} of {len(names)} institutions withstands {most}"
+                f" colluders, not {self.aggregation.colluders}: lower aggregation.colluders"
+            )
         smallest = min(institution.size for institution in self.institutions)
         largest = max(institution.size for institution in self.institutions)
         if self.privacy.epsilon != "none" and self.privacy.delta * largest >= 1:
@@ -191,7 +203,12 @@ class Plan(Section):
     @property
     def threshold(self) -> int:
         """Least number of survivors of a round."""
-        return self.aggregation.threshold or 2 * len(self.institutions) // 3 + 1
+        return self.aggregation.threshold or default_threshold(len(self.institutions))
+
+    @property
+    def terms(self) -> Terms:
+        """Threshold and colluders, as secure aggregation holds its parties to them."""
+        return Terms(self.threshold, self.aggregation.colluders)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -218,6 +235,11 @@ class Plan(Section):
 
     def digest(self) -> str:
         """Return the SHA-256 of the canonical JSON form, in hexadecimal."""
+        return self.hexdigest
+
+    @cached_property
+    def hexdigest(self) -> str:
+        """What `digest` returns, computed once: every trip asks for it."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(b"fedprune/1/plan/" + text.encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """One attempt at a round's sum: the trips of secure aggregation, or of its plain stand-in."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,27 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common import messages as wire
-from common.crypto import opening, ring
-from common.crypto.roster import roster_hash
-from common.crypto.session import Advert, Reveal
+from common.crypto import opening, ring, secagg
+from common.crypto.opening import SpoiledOpeningError
+from common.crypto.roster import Roster, roster_hash
+from common.crypto.session import Offer, Parcel, Reveal, Session
 from common.descriptor import RoundDescriptor
-from common.errors import ProtocolError, TooFewSurvivorsError
+from common.errors import AggregationError, ProtocolError, TooFewSurvivorsError
 from common.plan import Plan
 from common.pruning.masks import Mask, mask_hash, pack_mask
 from common.segments import segments_of
-from server.exchange import Exchange
+from server.exchange import Caller
 
 log = logging.getLogger("fedprune.server")
 
 T = TypeVar("T")
 Sums = dict[str, NDArray[np.float64]]
+Vectors = dict[str, NDArray[np.uint32]]
 
 
 @dataclass(frozen=True)
 class GlobalModel:
-    """The server's state between rounds: flat weights and mask [size], next round and epoch.
+    """The server's state between rounds: flat weights and mask [size], next round, last epoch.
 
-    ``holders`` maps each institution to the hash of the mask it is known to hold.
+    ``holders`` maps each institution to the hash of the mask it is known to hold, ``offers`` to
+    the keys it sent ahead. ``culprits`` spoiled an opening and are asked no more.
     """
 
     weights: NDArray[np.float32]
@@ -38,6 +41,8 @@ class GlobalModel:
     round: int = 0
     epoch: int = 0
     holders: dict[str, str] = field(default_factory=dict)
+    offers: dict[str, Offer] = field(default_factory=dict)
+    culprits: frozenset[str] = frozenset()
 
     @property
     def kept(self) -> int:
@@ -55,12 +60,18 @@ def _blaming(name: str) -> Iterator[None]:
 
 
 class Attempt:
-    """One epoch of a round; ``holders`` are those whose last vector proved that they hold the mask.
+    """One epoch of a round.
 
-    It takes four trips (keys, shares, vectors, openings); adverts are not signed yet.
+    A steady round takes two trips: vectors, with the keys of the next round, and openings. Whoever
+    sent no keys ahead is asked for them first; when a vector is missing, the survivors sign who
+    they are before they open anything.
+
+    ``holders`` are those whose last vector proved that they hold the mask, ``offers`` the keys
+    that came ahead, ``culprits`` those who spoiled an opening. Once ``asked_to_open`` is true no
+    institution takes part in the round again.
     """
 
-    def __init__(self, model: GlobalModel, plan: Plan, run: str, exchange: Exchange) -> None:
+    def __init__(self, model: GlobalModel, plan: Plan, run: str, exchange: Caller) -> None:
         """Prepare the attempt at ``model.round`` in ``model.epoch``."""
         self._model, self._plan, self._run = model, plan, run
         self._exchange = exchange
@@ -68,28 +79,45 @@ class Attempt:
         self._mask_hash = mask_hash(model.mask)
         self._weights = wire.encode_weights(model.weights[model.mask])
         self.holders = dict(model.holders)
+        self.offers: dict[str, Offer] = {}
+        self.culprits: frozenset[str] = frozenset()
+        self.asked_to_open = False
 
     def run(self) -> tuple[tuple[str, ...], Sums]:
         """Return the survivors and the decoded sum of each segment.
 
-        Raises `TooFewSurvivorsError` when a trip leaves fewer institutions than the threshold.
+        Raises:
+            TooFewSurvivorsError: a trip leaves fewer institutions than the threshold.
+            AggregationError: the sum could not be opened, or its checks failed.
         """
         if self._plan.aggregation.kind == "plain":
             return self._plain()
-        adverts = self._advertise()
-        shares = self._share(adverts)
-        cohort = tuple(sorted(shares))
-        descriptor = self._descriptor(cohort)
-        sealed = {
-            name: {peer: shares[peer][name] for peer in cohort if peer != name} for name in cohort
-        }
-        masked = self._update(descriptor, sealed)
-        reveals = self._unmask(masked)
-        summed = opening.unmask(descriptor, adverts, masked, reveals)
-        return tuple(sorted(masked)), ring.decode_vector(descriptor, summed, len(masked))
+        offers = self._offers()
+        descriptor = self._descriptor(tuple(sorted(offers)), self._roster.digest)
+        masked = self._update(descriptor, opening.parcels(offers, self._roster, descriptor.cohort))
+        signatures = {}
+        if len(masked) < len(descriptor.cohort):
+            signatures = self._sign(descriptor, masked)
+        self.asked_to_open = True
+        reveals = self._unmask(descriptor, masked, signatures)
+        try:
+            opened = opening.unmask(descriptor, self._roster, offers, masked, reveals)
+        except SpoiledOpeningError as error:
+            self.culprits = frozenset(error.culprits)
+            raise
+        self.culprits = frozenset(opened.culprits)
+        if opened.culprits:
+            log.warning("left out of the opening: %s", ", ".join(opened.culprits))
+        return tuple(sorted(masked)), ring.decode_vector(descriptor, opened.total, len(masked))
+
+    @property
+    def _roster(self) -> Roster:
+        if self._exchange.roster is None:
+            raise AggregationError("secure aggregation needs the members' keys: give a roster")
+        return self._exchange.roster
 
     def _plain(self) -> tuple[tuple[str, ...], Sums]:
-        descriptor = self._descriptor(self._plan.names)
+        descriptor = self._descriptor(self._plan.names, roster_hash(self._plan.names))
         vectors = self._update(descriptor, {name: {} for name in descriptor.cohort})
         total = np.zeros(descriptor.length, np.uint32)
         for vector in vectors.values():
@@ -97,12 +125,12 @@ class Attempt:
         total &= np.uint32(2**descriptor.ring_bits - 1)
         return tuple(sorted(vectors)), ring.decode_vector(descriptor, total, len(vectors))
 
-    def _descriptor(self, cohort: tuple[str, ...]) -> RoundDescriptor:
+    def _descriptor(self, cohort: tuple[str, ...], roster: str) -> RoundDescriptor:
         plan, model = self._plan, self._model
         return RoundDescriptor(
             run=self._run,
             plan_hash=plan.digest(),
-            roster_hash=roster_hash(plan.names),
+            roster_hash=roster,
             round=model.round,
             epoch=model.epoch,
             cohort=cohort,
@@ -110,35 +138,43 @@ class Attempt:
             ring_bits=plan.aggregation.ring_bits,
             model_hash=wire.model_hash(self._weights),
             mask_hash=self._mask_hash,
-            segments=segments_of(plan, model.round, int(model.mask.sum())),
+            segments=segments_of(plan, model.round, model.kept),
         )
 
-    def _advertise(self) -> dict[str, Advert]:
-        request = wire.AdvertiseRequest(self._run, self._model.round, self._model.epoch)
-        replies = self._exchange.call(
-            dict.fromkeys(self._plan.names, request), wire.AdvertiseReply, self._group
+    def _offers(self) -> dict[str, Offer]:
+        """Return everybody's keys for this epoch, asking those who sent none ahead."""
+        session = Session(
+            run=self._run,
+            plan_hash=self._plan.digest(),
+            roster_hash=self._roster.digest,
+            round=self._model.round,
+            epoch=self._model.epoch,
         )
-        adverts = {}
+        members = set(self._roster.names) - self._model.culprits
+        offers = {
+            name: offer
+            for name, offer in self._model.offers.items()
+            if name in members and offer.advert.session_tag == session.tag
+        }
+        roster = self._roster.to_bytes() if self._roster.revoked else b""
+        request = wire.AdvertiseRequest(self._run, session.round, session.epoch, roster)
+        missing = dict.fromkeys(sorted(members - offers.keys()), request)
+        replies = self._exchange.call(missing, wire.AdvertiseReply, self._group) if missing else {}
         for name, reply in replies.items():
             with _blaming(name):
-                adverts[name] = Advert.from_bytes(reply.advert)
-        return self._enough(adverts, "advertised keys")
+                offers[name] = self._offer(reply, session, name)
+        return self._enough(offers, "advertised keys")
 
-    def _share(self, adverts: dict[str, Advert]) -> dict[str, dict[str, bytes]]:
-        names = sorted(adverts)
-        request = wire.ShareRequest(names, [adverts[name].to_bytes() for name in names])
-        replies = self._exchange.call(dict.fromkeys(names, request), wire.ShareReply, self._group)
-        shares = {
-            name: dict(zip(reply.names, reply.sealed, strict=True))
-            for name, reply in replies.items()
-            if sorted(reply.names) == [peer for peer in names if peer != name]
-            and len(reply.sealed) == len(reply.names)
-        }
-        return self._enough(shares, "dealt shares")
+    def _offer(
+        self, reply: wire.AdvertiseReply | wire.UpdateReply, session: Session, name: str
+    ) -> Offer:
+        offer = Offer.from_bytes(reply.advert, reply.sealed, len(self._roster.names))
+        opening.require_offer(offer, session, self._roster, name)
+        return offer
 
     def _update(
-        self, descriptor: RoundDescriptor, sealed: dict[str, dict[str, bytes]]
-    ) -> dict[str, NDArray[np.uint32]]:
+        self, descriptor: RoundDescriptor, parcels: Mapping[str, Mapping[str, Parcel]]
+    ) -> Vectors:
         packed = pack_mask(self._model.mask)
         text = descriptor.to_json()
         # Who stays silent may have restarted without its mask, so it is sent again.
@@ -149,33 +185,66 @@ class Attempt:
                     descriptor=text,
                     model=self._weights,
                     mask=b"" if holders.get(name) == self._mask_hash else packed,
-                    names=list(inbox),
-                    sealed=list(inbox.values()),
+                    adverts=[parcel.advert.to_bytes() for parcel in inbox.values()],
+                    sealed=[parcel.sealed for parcel in inbox.values()],
+                    paths=[parcel.path for parcel in inbox.values()],
                 )
-                for name, inbox in sealed.items()
+                for name, inbox in parcels.items()
             },
             wire.UpdateReply,
             self._group,
         )
+        secure = self._plan.aggregation.kind == "secure"
+        digest = descriptor.digest()
+        slots = len(ring.check_slots(digest, descriptor.ring_bits)) if secure else 0
         vectors = {}
         for name, reply in replies.items():
             with _blaming(name):
-                vectors[name] = ring.unpack(reply.vector, descriptor.ring_bits, descriptor.length)
+                if secure:
+                    secagg.require_vector_signature(
+                        self._roster, digest, name, reply.vector, reply.signature
+                    )
+                vectors[name] = ring.unpack(
+                    reply.vector, descriptor.ring_bits, descriptor.length + slots
+                )
                 self.holders[name] = self._mask_hash
+            if secure and descriptor.round < self._plan.training.rounds:
+                with _blaming(name):
+                    session = Session.of(descriptor).following()
+                    self.offers[name] = self._offer(reply, session, name)
         return self._enough(vectors, "sent a vector")
 
-    def _unmask(self, masked: dict[str, NDArray[np.uint32]]) -> dict[str, Reveal]:
-        request = wire.UnmaskRequest(sorted(masked))
+    def _sign(self, descriptor: RoundDescriptor, masked: Vectors) -> dict[str, bytes]:
+        digest, survivors = descriptor.digest(), sorted(masked)
+        request = wire.SignRequest(digest, survivors)
+        replies = self._exchange.call(dict.fromkeys(masked, request), wire.SignReply, self._group)
+        signatures = {}
+        for name, reply in replies.items():
+            with _blaming(name):
+                secagg.require_survivor_signature(
+                    self._roster, digest, survivors, name, reply.signature
+                )
+                signatures[name] = reply.signature
+        enough = self._enough(signatures, "signed the survivors")
+        return {name: enough[name] for name in sorted(enough)[: descriptor.threshold]}
+
+    def _unmask(
+        self, descriptor: RoundDescriptor, masked: Vectors, signatures: dict[str, bytes]
+    ) -> dict[str, Reveal]:
+        request = wire.UnmaskRequest(
+            descriptor.digest(), sorted(masked), list(signatures), list(signatures.values())
+        )
         replies = self._exchange.call(dict.fromkeys(masked, request), wire.UnmaskReply, self._group)
         reveals = {}
         for name, reply in replies.items():
             with _blaming(name):
                 reveals[name] = Reveal.from_bytes(reply.reveal)
-        return self._enough(reveals, "opened their shares")
+        return reveals
 
     def _enough(self, answers: dict[str, T], did: str) -> dict[str, T]:
-        if len(answers) < self._plan.threshold:
-            raise TooFewSurvivorsError(
-                f"{len(answers)} institutions {did}, the threshold is {self._plan.threshold}"
-            )
+        least = self._plan.threshold
+        if self._plan.aggregation.kind == "secure":
+            least = self._plan.terms.least
+        if len(answers) < least:
+            raise TooFewSurvivorsError(f"{len(answers)} institutions {did}, {least} are needed")
         return answers

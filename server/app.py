@@ -1,44 +1,84 @@
 """The central bank's Flower `ServerApp`: members join, rounds run, each is kept."""
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from common.crypto.roster import Roster
 from common.entropy import Entropy, SystemEntropy
+from common.errors import ConfigError, ProtocolError
+from common.facts import warnings_of
 from common.plan import Plan, load_plan
 from server.aggregation import GlobalModel
 from server.exchange import Exchange
 from server.rounds import RoundReport, initial_model, run_rounds
-from server.store import RunStore
+from server.store import MODEL, RunStore
 
 PLAN_KEY, OUT_KEY = "plan", "out"
 """Run configuration keys: the path of the plan and of the run's directory."""
 
+ROSTER_KEY = "roster"
+"""Run configuration key: the path of the members' public keys; plain aggregation has none."""
+
+log = logging.getLogger("fedprune.server")
+
 Keep = Callable[[GlobalModel, RoundReport], None]
 
 
-def build_app(configure: Callable[[Context], tuple[Plan, Keep]], entropy: Entropy) -> ServerApp:
-    """Return the app that runs the plan ``configure`` finds and hands each round to its keep."""
+@dataclass(frozen=True)
+class Task:
+    """What a run does: its plan, where finished rounds go, and the members' public keys."""
+
+    plan: Plan
+    keep: Keep
+    roster: Roster | None = None
+
+
+def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
+    """Return the app that runs the task ``configure`` finds."""
     server = ServerApp()
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        plan, keep = configure(context)
+        task = configure(context)
+        plan = task.plan
         run = entropy.stream("run")(16).hex()
         model = initial_model(plan, entropy.stream("initial-weights"))
-        exchange = Exchange(grid, plan.aggregation.timeout)
+        exchange = Exchange(grid, plan.aggregation.timeout, task.roster)
         exchange.join(run, plan.names, plan.digest())
+        model = replace(model, epoch=max(0, exchange.last_epoch))
         for state, report in run_rounds(model, plan, run, exchange):
-            keep(state, report)
+            task.keep(state, report)
 
     return server
 
 
-def _from_run_config(context: Context) -> tuple[Plan, Keep]:
+def _from_run_config(context: Context) -> Task:
     plan = load_plan(Path(str(context.run_config[PLAN_KEY])))
-    return plan, RunStore(Path(str(context.run_config[OUT_KEY])), plan).keep
+    for warning in warnings_of(plan):
+        log.warning(warning)
+    roster = None
+    if plan.aggregation.kind == "secure":
+        roster = load_roster(Path(str(context.run_config[ROSTER_KEY])), plan.names)
+    out = Path(str(context.run_config[OUT_KEY]))
+    if (out / MODEL).exists():
+        raise ConfigError(f"{out}: holds the results of another run: name another directory")
+    return Task(plan, RunStore(out, plan).keep, roster)
+
+
+def load_roster(path: Path, names: tuple[str, ...]) -> Roster:
+    """Read the members' public keys; raise `ConfigError` unless they are those of ``names``."""
+    try:
+        roster = Roster.from_bytes(path.read_bytes())
+    except (OSError, ProtocolError) as error:
+        raise ConfigError(f"{path}: no roster can be read here: {error}") from error
+    if {*roster.names, *roster.revoked} != set(names):
+        raise ConfigError(f"{path}: its members are not those of the plan: use the plan's roster")
+    return roster
 
 
 app = build_app(_from_run_config, SystemEntropy())

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from common.console import command_line, new_app
+from common.console import command_line, errors, new_app
 from common.entropy import SystemEntropy
+from common.facts import facts_of, warnings_of
 from common.plan import load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.segments import evaluation_rounds
@@ -31,13 +32,15 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
         "plan_sha256": agreed.digest(),
         "institutions": f"{len(agreed.institutions)}, threshold {agreed.threshold}",
         "model": f"{agreed.model.kind}, {size:,} weights on {agreed.schema_.width} features",
-        "epsilon": f"{agreed.privacy.epsilon} at delta {agreed.privacy.delta:g}",
         "noise multiplier": f"{mechanism.noise_multiplier:.4f}, {mechanism.steps} steps",
         "learning rate": f"{learning_rate(agreed):.4g}",
-        "aggregation": f"{agreed.aggregation.kind}, {agreed.aggregation.ring_bits}-bit ring",
+        "ring": f"{agreed.aggregation.ring_bits} bits",
         "sparsity": f"{agreed.pruning.sparsity:g} by {agreed.pruning.score}",
         "evaluation rounds": ", ".join(map(str, evaluation_rounds(agreed))),
     }
+    facts |= facts_of(agreed)
+    for warning in warnings_of(agreed):
+        errors.print(f"WARNING: {warning}", style="bold red")
     width = max(map(len, facts))
     # Lines, not a table: it would cut the hash to the width of a terminal.
     for fact, value in facts.items():

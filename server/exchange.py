@@ -5,13 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from flwr.app import Message
 from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 
 from common import messages as wire
+from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
 
 log = logging.getLogger("fedprune.server")
@@ -21,8 +22,8 @@ M = TypeVar("M", bound=wire.WireMessage)
 TRIPS = {
     wire.JoinRequest: "query.join",
     wire.AdvertiseRequest: "query.advertise",
-    wire.ShareRequest: "query.share",
     wire.UpdateRequest: "train.update",
+    wire.SignRequest: "query.sign",
     wire.UnmaskRequest: "train.unmask",
 }
 
@@ -40,18 +41,37 @@ class Traffic:
     down: Counter[str] = field(default_factory=Counter)
 
 
+class Caller(Protocol):
+    """What a round asks of its transport."""
+
+    roster: Roster | None
+
+    def call(
+        self, requests: Mapping[str, wire.WireMessage], expected: type[M], group: str
+    ) -> dict[str, M]:
+        """Send each institution its request; return the replies of those that answered."""
+        ...
+
+
 class Exchange:
     """The server's end of every trip."""
 
-    def __init__(self, grid: Grid, timeout: float) -> None:
-        """Talk over ``grid``; a trip takes at most ``timeout`` seconds."""
+    def __init__(self, grid: Grid, timeout: float, roster: Roster | None = None) -> None:
+        """Talk over ``grid``; a trip takes at most ``timeout`` seconds.
+
+        ``roster`` holds the members' public keys, which plain aggregation does without.
+        """
+        self.roster = roster
         self._grid = grid
         self._timeout = timeout
         self._nodes: dict[str, int] = {}
+        self.last_epoch = -1
         self.traffic = Traffic()
 
     def join(self, run: str, names: tuple[str, ...], plan_hash: str) -> None:
         """Learn which node is which member, waiting until all of ``names`` have answered.
+
+        ``last_epoch`` is then the latest that any of them took part in.
 
         Raises `AggregationError` naming who is missing or approved another plan.
         """
@@ -71,6 +91,7 @@ class Exchange:
                     strays.add(reply.name)
                 else:
                     self._nodes[reply.name] = node
+                    self.last_epoch = max(self.last_epoch, reply.epoch)
             if not replies:
                 time.sleep(JOIN_SECONDS)
         missing = set(names) - set(self._nodes)

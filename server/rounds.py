@@ -1,4 +1,4 @@
-"""The life of a round: keys, one vector each, the opened sum, the next model and mask."""
+"""The life of a round: one vector each, the opened sum, the next model and mask."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.entropy import Stream
-from common.errors import AggregationError, TooFewSurvivorsError
+from common.errors import AggregationError
 from common.model import initial_weights, layout_of
 from common.plan import Plan
 from common.pruning.masks import prune
@@ -17,7 +17,7 @@ from common.pruning.schedules import SCHEDULES, sparsity_due
 from common.pruning.scores import SCORES
 from common.segments import UPDATE
 from server.aggregation import Attempt, GlobalModel, Sums
-from server.exchange import Exchange, Traffic
+from server.exchange import Caller, Exchange, Traffic
 
 log = logging.getLogger("fedprune.server")
 
@@ -63,11 +63,11 @@ def run_rounds(
     lost = 0
     while model.round <= plan.training.rounds:
         started, exchange.traffic = clock(), Traffic()
-        model, survivors, sums = _attempts(model, plan, run, exchange)
+        model, survivors, sums = complete_round(model, plan, run, exchange)
         lost = 0 if survivors else lost + 1
         if lost >= plan.aggregation.attempts:
             raise AggregationError(
-                f"{lost} rounds in a row found fewer than {plan.threshold} institutions:"
+                f"{lost} rounds in a row could not be completed by {plan.threshold} institutions:"
                 " bring them back and resume"
             )
         kept = model.kept
@@ -89,24 +89,46 @@ def run_rounds(
         )
 
 
-def _attempts(
-    model: GlobalModel, plan: Plan, run: str, exchange: Exchange
+def complete_round(
+    model: GlobalModel, plan: Plan, run: str, exchange: Caller
 ) -> tuple[GlobalModel, tuple[str, ...], Sums]:
-    """Try a round in fresh epochs until its sum opens; no survivors when none did."""
+    """Try a round in fresh epochs until its sum opens; no survivors when none did.
+
+    A round that institutions were asked to open is never tried again: they would refuse, for
+    two sums that differ by one institution show it.
+    """
     for _ in range(plan.aggregation.attempts):
+        _require_members(model, plan)
         model = replace(model, epoch=model.epoch + 1)
         attempt = Attempt(model, plan, run, exchange)
+        survivors: tuple[str, ...] = ()
+        sums: Sums = {}
         try:
             survivors, sums = attempt.run()
-        except TooFewSurvivorsError as error:
+        except AggregationError as error:
             log.warning("round %d, epoch %d: %s", model.round, model.epoch, error)
-        else:
-            weight = sum(plan.weight(name) for name in survivors)
-            if UPDATE in sums:
-                sums[UPDATE] /= weight
-            return replace(model, holders=attempt.holders), survivors, sums
-        model = replace(model, holders=attempt.holders)
+        model = replace(
+            model,
+            holders=attempt.holders,
+            offers=attempt.offers,
+            culprits=model.culprits | attempt.culprits,
+        )
+        if survivors and UPDATE in sums:
+            sums[UPDATE] /= sum(plan.weight(name) for name in survivors)
+        if survivors or attempt.asked_to_open:
+            return model, survivors, sums
+        # The keys sent ahead are of the next epoch and round; repeating this one takes others.
+        model = replace(model, epoch=model.epoch + 1)
     return model, (), {}
+
+
+def _require_members(model: GlobalModel, plan: Plan) -> None:
+    left = len(plan.names) - len(model.culprits)
+    if plan.aggregation.kind == "secure" and left < plan.terms.least:
+        raise AggregationError(
+            f"without {', '.join(sorted(model.culprits))}, who spoiled openings, {left}"
+            f" institutions are fewer than {plan.terms.least}: agree on a new plan"
+        )
 
 
 def _advance(model: GlobalModel, plan: Plan, sums: Sums) -> GlobalModel:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from common.facts import facts_of
 from common.model import layout_of
 from common.plan import Plan
 from common.pruning.masks import pack_mask
@@ -21,6 +22,8 @@ from server.rounds import RoundReport
 
 PARTIAL = ".partial"
 """End of a file's name while it is written."""
+
+MODEL = "model.safetensors"
 
 COLUMNS = (
     "round",
@@ -70,7 +73,7 @@ def round_row(report: RoundReport) -> dict[str, str | int | float]:
 def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
     """Return a safetensors file: each named tensor, and ``mask`` (packed bits, public).
 
-    The plan's hash and the architecture stand in its metadata.
+    The plan's hash, the architecture and how it was protected stand in its metadata.
     """
     layout = layout_of(plan.model, plan.schema_.width)
     tensors: dict[str, NDArray[np.generic]] = {
@@ -82,6 +85,7 @@ def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
         "model": plan.model.model_dump_json(),
         "width": str(plan.schema_.width),
         "features": json.dumps(plan.schema_.feature_names),
+        **facts_of(plan),
     }
     return save(tensors, metadata)
 
@@ -103,7 +107,7 @@ class RunStore:
         """Add a finished round."""
         self._writer.writerow(round_row(report))
         self._write_rows()
-        write_atomically(self._directory / "model.safetensors", model_bytes(model, self._plan))
+        write_atomically(self._directory / MODEL, model_bytes(model, self._plan))
 
     def _write_rows(self) -> None:
         write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from common.console import INTERRUPTED, command_line, errors, log_to_console, new_app
 from common.errors import ConfigError
-from common.plan import Plan
+from common.facts import warnings_of
 
 app = new_app("Simulate a federation: private training, secure sums, a pruned model.")
 
@@ -90,7 +90,8 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         ("aggregation", "kind"): aggregation,
     }
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
-    _warn(federation.plan)
+    for warning in warnings_of(federation.plan):
+        errors.print(f"WARNING: {warning}", style="bold red")
     with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
         summary = execute(federation, seed, dropout, directory, baselines=baselines)
     if as_json:
@@ -108,19 +109,6 @@ def _epsilon(text: str | None) -> float | str | None:
         return float(text)
     except ValueError as error:
         raise ConfigError(f"--epsilon {text!r} is neither a number nor none") from error
-
-
-def _warn(plan: Plan) -> None:
-    if plan.privacy.epsilon == "none":
-        errors.print(
-            "WARNING: epsilon is none: NO differential privacy, the model may reveal records",
-            style="bold red",
-        )
-    if plan.aggregation.kind == "plain":
-        errors.print(
-            "WARNING: aggregation is plain: the server sees every institution's update",
-            style="bold red",
-        )
 
 
 def _show(summary: dict[str, Any], directory: Path) -> None:

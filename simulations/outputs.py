@@ -10,15 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from client.data import Splits
-from client.training import NOISE_SOURCE
+from common.facts import facts_of
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.segments import TEST, VALIDATION
 from server.evaluation import metrics
 from simulations.baselines import Baseline
 from simulations.run import Run, exact_metrics
-
-EVALUATION = "exact, outside epsilon"
-PROTOCOL = "four trips, unsigned keys"
 
 
 def summarise(
@@ -43,7 +40,6 @@ def summarise(
         "auc_private": released[-1] if released and isfinite(released[-1]) else None,
         "pr_auc": pr_auc,
         "epsilon": run.epsilon if private else "none",
-        "delta": plan.privacy.delta,
         "sparsity": 1 - model.kept / model.mask.size,
         "weights_total": model.mask.size,
         "weights_kept": model.kept,
@@ -51,12 +47,9 @@ def summarise(
         "bytes_up_first_round": trained[0].bytes_up if trained else None,
         "bytes_up_last_round": trained[-1].bytes_up if trained else None,
         "seconds": seconds,
-        "aggregation": plan.aggregation.kind,
-        "protocol": PROTOCOL if plan.aggregation.kind == "secure" else "unmasked (research)",
-        "noise": plan.privacy.noise if private else "none",
+        **facts_of(plan),
         "noise_multiplier": training_mechanism(plan).noise_multiplier,
-        "noise_source": NOISE_SOURCE if private else "none",
-        "evaluation": EVALUATION,
+        "delta": plan.privacy.delta,
         "learning_rate": learning_rate(plan),
         "seed": seed,
         "plan_sha256": plan.digest(),

@@ -13,16 +13,18 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from client.app import build_app as build_client
 from client.data import Examples, Splits, require_trainable
-from client.stages import Institution
+from client.stages import Institution, Membership
 from common.entropy import SeededEntropy
 from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
 from common.privacy.budgets import accounted_delta, training_mechanism
 from server.aggregation import GlobalModel
+from server.app import Task
 from server.app import build_app as build_server
 from server.rounds import RoundReport
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
+from simulations.rehearsal import seeded_identity, seeded_roster
 
 Watch = Callable[[GlobalModel, RoundReport], None]
 
@@ -69,10 +71,13 @@ def simulate(
     """
     plan = run.plan
     nodes = {}
+    roster = seeded_roster(plan.names, seed)
     for node, name in enumerate(plan.names, start=SERVER_NODE + 1):
         require_trainable(splits[name], plan.expected_batch(name))
         entropy = SeededEntropy(seed, f"institution/{name}")
-        nodes[node] = Institution(name, plan, partial(splits.__getitem__, name), entropy)
+        membership = Membership(seeded_identity(name, seed), roster)
+        rows = partial(splits.__getitem__, name)
+        nodes[node] = Institution(name, plan, rows, entropy, membership)
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
         with _interrupts_held():
@@ -81,7 +86,7 @@ def simulate(
             if watch is not None:
                 watch(model, report)
 
-    server = build_server(lambda _: (plan, keep), SeededEntropy(seed, "server"))
+    server = build_server(lambda _: Task(plan, keep, roster), SeededEntropy(seed, "server"))
     client = build_client(lambda context: nodes[context.node_id])
     grid = InProcessGrid(client, nodes, departures(seed, dropout))
     server(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
@@ -103,7 +108,8 @@ def _interrupts_held() -> Iterator[None]:
         previous(signal.SIGINT, None)
 
 
-TRIPS = ("query.advertise", "query.share", "train.update", "train.unmask")
+STAGES = {"query.advertise": 0, "train.update": 1, "query.sign": 2, "train.unmask": 2}
+"""How far an attempt has come at each trip: keys, vectors, openings."""
 
 
 def departures(seed: int, rate: float) -> Callable[[Message], bool]:
@@ -112,11 +118,12 @@ def departures(seed: int, rate: float) -> Callable[[Message], bool]:
 
     def absent(message: Message) -> bool:
         metadata = message.metadata
-        if metadata.message_type not in TRIPS or rate <= 0:
+        stage = STAGES.get(metadata.message_type)
+        if stage is None or rate <= 0:
             return False
         draw = entropy.stream(f"{metadata.dst_node_id}/{metadata.group_id}")
         leaves = int.from_bytes(draw(8), "big") < rate * 2**64
-        return leaves and TRIPS.index(metadata.message_type) >= draw(1)[0] % len(TRIPS)
+        return leaves and stage >= draw(1)[0] % 3
 
     return absent
 

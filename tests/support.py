@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from client import stages, update
 from client.app import build_app
 from client.data import Examples, Splits
 from client.memory import Memory
-from client.stages import Institution
+from client.stages import Institution, Membership
 from client.training import LocalSteps, train
 from common import messages as wire
-from common.crypto.roster import roster_hash
+from common.crypto.opening import parcels as parcels_of
+from common.crypto.roster import Roster, roster_hash
+from common.crypto.session import Offer, Parcel
 from common.descriptor import RoundDescriptor
 from common.entropy import Entropy, SeededEntropy, Stream
 from common.model import Network
@@ -30,6 +32,7 @@ from server.aggregation import GlobalModel
 from server.exchange import Exchange
 from server.rounds import initial_model
 from simulations.grid import Absent, InProcessGrid, nobody_leaves
+from simulations.rehearsal import seeded_identity, seeded_roster
 
 WIDTH = 4
 SIZES = {"ash": 200, "birch": 150, "cedar": 100, "elm": 200}
@@ -107,7 +110,17 @@ def small_institution(plan: Plan, name: str = "ash", entropy: Entropy | None = N
     """Return a member with its rows; its entropy is seeded unless it is given."""
     index = plan.names.index(name)
     rows = partial(small_splits, index, 200)
-    return Institution(name, plan, rows, entropy or SeededEntropy(0, f"institution/{name}"))
+    membership = Membership(seeded_identity(name, 0), roster_of(plan))
+    entropy = entropy or SeededEntropy(0, f"institution/{name}")
+    return Institution(name, plan, rows, entropy, membership)
+
+
+def roster_of(plan: Plan) -> Roster:
+    """Return the public keys of the plan's institutions."""
+    return _roster(plan.names)
+
+
+_roster = lru_cache(maxsize=8)(partial(seeded_roster, seed=0))
 
 
 def start_of(plan: Plan, round_number: int = 0, epoch: int = 1) -> GlobalModel:
@@ -123,7 +136,9 @@ def describe(
     return RoundDescriptor(
         run=run,
         plan_hash=plan.digest(),
-        roster_hash=roster_hash(plan.names),
+        roster_hash=(
+            roster_hash(plan.names) if plan.aggregation.kind == "plain" else roster_of(plan).digest
+        ),
         round=model.round,
         epoch=model.epoch,
         cohort=plan.names if cohort is None else cohort,
@@ -136,16 +151,17 @@ def describe(
 
 
 def request_of(
-    model: GlobalModel, descriptor: RoundDescriptor, sealed: Mapping[str, bytes] | None = None
+    model: GlobalModel, descriptor: RoundDescriptor, parcels: Mapping[str, Parcel] | None = None
 ) -> wire.UpdateRequest:
     """Return the update request of a round, with its mask."""
-    inbox = sealed or {}
+    inbox = [parcel for _, parcel in sorted((parcels or {}).items())]
     return wire.UpdateRequest(
         descriptor=descriptor.to_json(),
         model=wire.encode_weights(model.weights[model.mask]),
         mask=pack_mask(model.mask),
-        names=list(inbox),
-        sealed=list(inbox.values()),
+        adverts=[parcel.advert.to_bytes() for parcel in inbox],
+        sealed=[parcel.sealed for parcel in inbox],
+        paths=[parcel.path for parcel in inbox],
     )
 
 
@@ -154,18 +170,15 @@ def deal(
     memories: dict[str, Memory],
     round_number: int = 0,
     epoch: int = 1,
-) -> dict[str, dict[str, bytes]]:
-    """Take all members through the two key trips; return what each of them was dealt."""
-    adverts, dealt = {}, {}
+) -> dict[str, dict[str, Parcel]]:
+    """Take all members through the key trip; return what each of them was dealt."""
+    offers = {}
     for name, member in members.items():
         call = wire.AdvertiseRequest("run", round_number, epoch)
         memories[name], reply = stages.advertise(member, memories.get(name, Memory()), call)
-        adverts[name] = reply.advert
-    for name, member in members.items():
-        request = wire.ShareRequest(list(adverts), list(adverts.values()))
-        memories[name], shares = stages.share(member, memories[name], request)
-        dealt[name] = dict(zip(shares.names, shares.sealed, strict=True))
-    return {name: {peer: dealt[peer][name] for peer in members if peer != name} for name in members}
+        offers[name] = Offer.from_bytes(reply.advert, reply.sealed, len(members))
+    roster = roster_of(next(iter(members.values())).plan)
+    return parcels_of(offers, roster, sorted(members))
 
 
 FIRST_NODE = 2
@@ -197,6 +210,6 @@ def connect(
     members = {node_of(plan, name): small_institution(plan, name, entropy) for name in plan.names}
     app = wrap(build_app(lambda context: members[context.node_id]))
     grid = InProcessGrid(app, members, absent)
-    exchange = Exchange(grid, plan.aggregation.timeout)
+    exchange = Exchange(grid, plan.aggregation.timeout, roster_of(plan))
     exchange.join("run", plan.names, plan.digest())
     return exchange, grid

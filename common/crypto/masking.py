@@ -8,7 +8,7 @@ keystream.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from common.crypto.keys import PAIR_MASK, SELF_MASK, agree, derive
+from common.crypto.keys import PAIR_MASK, SELF_MASK, agreement, derive
 from common.crypto.session import Advert
 
 
@@ -36,12 +36,11 @@ def pair_keys(
     Raises:
         BadKeyError: a peer's mask key is malformed or of low order.
     """
-    keys = PairKeys([], [])
+    keys, agreed = PairKeys([], []), agreement(mask_private)
     for peer in sorted(set(peers) - {name}):
         low, high = sorted((name, peer))
         # The public keys too: X25519 alone accepts several encodings of one key.
         binding = descriptor_digest + adverts[low].mask_public + adverts[high].mask_public
-        secret = agree(mask_private, adverts[peer].mask_public)
         side = keys.added if name == low else keys.subtracted
-        side.append(derive(secret, PAIR_MASK, binding))
+        side.append(derive(agreed(adverts[peer].mask_public), PAIR_MASK, binding))
     return keys

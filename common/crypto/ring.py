@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from common.crypto.refusals import NotFiniteError
+from common.crypto.keys import CHECK_SLOTS, derive
+from common.crypto.refusals import NotFiniteError, RingError
 from common.descriptor import RoundDescriptor, Segment
 from common.entropy import Stream
 from common.errors import AggregationError, ProtocolError
@@ -100,13 +101,24 @@ def decode_vector(
     return decoded
 
 
+def check_slots(descriptor_digest: bytes, bits: int) -> RingVector:
+    """Return the constants, 128 bits or more in all, that every masked vector ends in.
+
+    They follow from the descriptor: a sum in which all masks cancelled holds them times the
+    number of survivors, and any other holds something else but for a chance of 2^-128.
+    """
+    size = 4 * -(-_CHECK_BITS // bits)
+    words = derive(descriptor_digest, CHECK_SLOTS, bytes([bits]))[:size]
+    return np.frombuffer(words, "<u4").astype(np.uint32) & np.uint32(_top(bits))
+
+
 def require_vector(descriptor: RoundDescriptor, vector: RingVector) -> None:
     """Raise `ProtocolError` unless ``vector`` belongs to the descriptor's ring and length."""
     if vector.dtype != np.uint32 or vector.shape != (descriptor.length,):
         raise ProtocolError(
             f"a vector of {vector.dtype} {vector.shape} is not uint32 ({descriptor.length},)"
         )
-    _require_range(vector, descriptor.ring_bits)
+    require_range(vector, descriptor.ring_bits)
 
 
 def pack(values: RingVector, bits: int) -> bytes:
@@ -115,7 +127,7 @@ def pack(values: RingVector, bits: int) -> bytes:
     Raises:
         ProtocolError: an element does not fit, or ``bits`` is outside 16 to 32.
     """
-    _require_range(values, bits)
+    require_range(values, bits)
     if bits % 8 == 0:
         return values.astype("<u4").view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes()
     # 64 elements fill exactly `bits` words: one vectorised pass a position in the group.
@@ -166,22 +178,24 @@ def packed_size(length: int, bits: int) -> int:
     """Return the bytes that `pack` makes of ``length`` elements.
 
     Raises:
-        ProtocolError: ``bits`` is outside 16 to 32.
+        RingError: ``bits`` is outside 16 to 32.
     """
     if not _MIN_BITS <= bits <= _MAX_BITS:
-        raise ProtocolError(f"ring of {bits} bits is outside {_MIN_BITS} to {_MAX_BITS}")
+        raise RingError(f"ring of {bits} bits is outside {_MIN_BITS} to {_MAX_BITS}")
     return -(-length * bits // 8)
 
 
 _MIN_BITS, _MAX_BITS = 16, 32
 _WORD = 64  # bits
+_CHECK_BITS = 128
 
 
 def _top(bits: int) -> int:
     return (1 << bits) - 1
 
 
-def _require_range(vector: RingVector, bits: int) -> None:
+def require_range(vector: RingVector, bits: int) -> None:
+    """Raise `ProtocolError` unless every element is below 2^bits."""
     packed_size(len(vector), bits)
     if int(vector.max(initial=0)) > _top(bits):
         raise ProtocolError(f"an element is outside the ring of {bits} bits")

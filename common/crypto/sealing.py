@@ -1,47 +1,66 @@
-"""Shares travel through the server under AES-256-GCM.
+"""Shares travel through the server, each under AES-GCM with a key of its own.
 
-The key comes from both parties' sealing keys and the context (who deals what to whom, in
-which session), and the context is authenticated besides: a share moved to another receiver,
-dealer, epoch or run does not open.
+Dealer and receiver derive two keys from the dealer's fresh sealing key, the receiver's roster
+key and the context (who deals what to whom, in which session). A key seals one share ever, so
+the nonce is fixed and does not travel. To open a share to the server, a receiver gives up its
+16-byte key: the server opens the ciphertext that the dealer signed, and so knows for certain
+whether the dealer or the receiver lies. The key is the salt of the share's commitment: for a
+ciphertext it did not make, nobody finds a second key under which the tag holds (2^128 work).
 """
+
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.crypto.keys import SHARE_SEAL, agree, derive
+from common.crypto.keys import SHARE_SEAL, derive
 from common.crypto.refusals import ShareAlteredError
-from common.entropy import Stream
+from common.crypto.shamir import SHARE_SIZE
 
-# Random although each key is meant to seal once: a step that is replayed after a crash seals
-# other shares under the same key.
-_NONCE_SIZE = 12
+OPENING_SIZE = 16
+SEALED_SHARE_SIZE = SHARE_SIZE + 16
+SEALED_SIZE = 2 * SEALED_SHARE_SIZE
+"""Bytes of what one institution deals to another: seed share and mask-key share, sealed."""
 
-
-def seal(private: bytes, public: bytes, context: bytes, plaintext: bytes, stream: Stream) -> bytes:
-    """Seal ``plaintext`` from the owner of ``private`` to that of ``public``: 28 bytes more.
-
-    Raises:
-        BadKeyError: the receiver's key is malformed or of low order.
-    """
-    nonce = stream(_NONCE_SIZE)
-    return nonce + _cipher(private, public, context).encrypt(nonce, plaintext, context)
+_NONCE = bytes(12)
 
 
-def unseal(private: bytes, public: bytes, context: bytes, sealed: bytes) -> bytes:
-    """Open what `seal` made for the owner of ``private`` in the same context.
+class Openings(NamedTuple):
+    """The keys of one dealer's two shares for one receiver, 16 bytes each."""
 
-    Raises:
-        ShareAlteredError: anything differs from what was sealed.
-        BadKeyError: the sender's key is malformed or of low order.
-    """
-    nonce, body = sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:]
+    seed: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Show no key."""
+        return "Openings(...)"
+
+
+def openings(secret: bytes, context: bytes) -> Openings:
+    """Derive both keys from the X25519 secret of the dealer's and the receiver's key."""
+    both = derive(secret, SHARE_SEAL, context)
+    return Openings(both[:OPENING_SIZE], both[OPENING_SIZE:])
+
+
+def seal(keys: Openings, seed_share: bytes, key_share: bytes) -> bytes:
+    """Return both shares sealed, 98 bytes."""
+    return AESGCM(keys.seed).encrypt(_NONCE, seed_share, None) + AESGCM(keys.key).encrypt(
+        _NONCE, key_share, None
+    )
+
+
+def unseal_seed(sealed: bytes, opening: bytes) -> bytes:
+    """Open the share of the self-mask seed; raise `ShareAlteredError` if it does not open."""
+    return _unseal(sealed[:SEALED_SHARE_SIZE], opening)
+
+
+def unseal_key(sealed: bytes, opening: bytes) -> bytes:
+    """Open the share of the mask key; raise `ShareAlteredError` if it does not open."""
+    return _unseal(sealed[SEALED_SHARE_SIZE:], opening)
+
+
+def _unseal(ciphertext: bytes, opening: bytes) -> bytes:
     try:
-        return _cipher(private, public, context).decrypt(nonce, body, context)
+        return AESGCM(opening).decrypt(_NONCE, ciphertext, None)
     except (InvalidTag, ValueError) as error:
-        raise ShareAlteredError(
-            "a sealed share does not open: it was altered, or dealt under other facts"
-        ) from error
-
-
-def _cipher(private: bytes, public: bytes, context: bytes) -> AESGCM:
-    return AESGCM(derive(agree(private, public), SHARE_SEAL, context))
+        raise ShareAlteredError("a sealed share does not open under the key given") from error

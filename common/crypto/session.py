@@ -1,42 +1,31 @@
 """What institutions and the server exchange in secure aggregation, and the facts it is tied to.
 
-A name never travels in these bodies: the transport knows the sender, and every hash and
-every sealed share binds the name.
+A name never travels in these bodies: the transport knows the sender, and every hash, signature
+and sealed share binds the name.
 """
 
 import hashlib
-import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, Self, final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from common.crypto.keys import KEY_SIZE
-from common.crypto.refusals import OtherSessionError
-from common.crypto.shamir import SHARE_SIZE
+from common.crypto import merkle
+from common.crypto.body import Body, Key, Signature, hash_facts
+from common.crypto.keys import KEY_SIZE, SIGNATURE_SIZE, SIGNED_ADVERT, verify
+from common.crypto.refusals import OtherRosterError, OtherSessionError
+from common.crypto.roster import Roster
+from common.crypto.sealing import OPENING_SIZE, SEALED_SIZE
 from common.descriptor import RoundDescriptor
 from common.errors import ProtocolError
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _TAG_SIZE: Final = 8
 
-Key = Annotated[bytes, Field(min_length=KEY_SIZE, max_length=KEY_SIZE)]
-Share = Annotated[bytes, Field(min_length=SHARE_SIZE, max_length=SHARE_SIZE)]
-
-
-class Body(BaseModel):
-    """Frozen, strictly typed; unknown fields are refused, and errors repeat no input."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        hide_input_in_errors=True,
-        ser_json_bytes="hex",
-        val_json_bytes="hex",
-    )
+Opening = Annotated[bytes, Field(min_length=OPENING_SIZE, max_length=OPENING_SIZE)]
 
 
 @final
@@ -54,9 +43,13 @@ class Session(Body):
         """Return the session a descriptor belongs to."""
         return cls(**{name: getattr(descriptor, name) for name in cls.model_fields})
 
+    def following(self) -> "Session":
+        """Return the session of the next round, if this attempt succeeds."""
+        return self.model_copy(update={"round": self.round + 1, "epoch": self.epoch + 1})
+
     def digest(self) -> bytes:
         """Return a 32-byte hash of the session."""
-        return _hash("session", self.model_dump())
+        return hash_facts("session", self.model_dump())
 
     @property
     def tag(self) -> bytes:
@@ -64,11 +57,17 @@ class Session(Body):
         return self.digest()[:_TAG_SIZE]
 
     def require(self, descriptor: RoundDescriptor) -> None:
-        """Raise `OtherSessionError`, naming the field, unless the descriptor is of this session."""
+        """Return if the descriptor is of this session.
+
+        Raises:
+            OtherRosterError: it names another roster.
+            OtherSessionError: another of its facts differs.
+        """
         for name, mine in self.model_dump().items():
             theirs = getattr(descriptor, name)
             if theirs != mine:
-                raise OtherSessionError(
+                refusal = OtherRosterError if name == "roster_hash" else OtherSessionError
+                raise refusal(
                     f"the descriptor's {name} is {theirs!r}, the keys belong to {mine!r}:"
                     " advertise for the new session"
                 )
@@ -76,100 +75,191 @@ class Session(Body):
 
 @final
 class Advert(Body):
-    """An institution's public keys for one session: 105 bytes as sent.
+    """An institution's public keys for one session and what it commits to: 201 bytes as sent.
 
     ``mask_public`` makes pair masks, ``seal_public`` only seals shares: the server may rebuild
-    the first one's private key without learning any share.
+    the first one's private key without learning any share. ``root`` is the Merkle root over the
+    sealed shares in the order of the roster. The owner signs all of it for one session.
     """
 
     session_tag: Annotated[bytes, Field(min_length=_TAG_SIZE, max_length=_TAG_SIZE)]
     mask_public: Key
     seal_public: Key
     seed_hash: Key
+    root: Key
+    signature: Signature
+
+    def statement(self, session: Session, name: str) -> bytes:
+        """Return what the owner signs."""
+        return advert_statement(session, name, self.head, self.root)
+
+    @property
+    def head(self) -> bytes:
+        """Both keys and the seed's hash, 96 bytes: what sealed shares are bound to."""
+        return self.mask_public + self.seal_public + self.seed_hash
+
+    def require(self, session: Session, roster: Roster, name: str) -> None:
+        """Return if ``name`` signed this advert for this session.
+
+        Raises:
+            RevokedPeerError, UnknownPeerError: the roster has no such member.
+            OtherSessionError: the advert names another session.
+            BadSignatureError: it is not signed by the roster's key for that name.
+        """
+        member = roster.member(name)
+        if self.session_tag != session.tag:
+            raise OtherSessionError(f"the advert of {name!r} belongs to another session")
+        verify(member.signing_public, SIGNED_ADVERT, self.statement(session, name), self.signature)
 
     def to_bytes(self) -> bytes:
-        """Return version, session tag, keys and seed hash."""
-        return (
-            bytes([_VERSION])
-            + self.session_tag
-            + self.mask_public
-            + self.seal_public
-            + self.seed_hash
-        )
+        """Return version, session tag, keys, seed hash, root and signature."""
+        return bytes([_VERSION]) + self.session_tag + self.head + self.root + self.signature
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Parse `to_bytes`' form; raise `ProtocolError` on anything else."""
-        layout = struct.Struct(f"B{_TAG_SIZE}s{KEY_SIZE}s{KEY_SIZE}s{KEY_SIZE}s")
-        if len(data) != layout.size or data[0] != _VERSION:
+        if len(data) != _ADVERT.size or data[0] != _VERSION:
             raise ProtocolError(
-                f"an advert of {len(data)} bytes is not version {_VERSION} with {layout.size}"
+                f"an advert of {len(data)} bytes is not version {_VERSION} with {_ADVERT.size}"
             )
-        _, tag, mask_public, seal_public, seed_hash = layout.unpack(data)
+        _, tag, mask_public, seal_public, seed_hash, root, signature = _ADVERT.unpack(data)
         return cls(
-            session_tag=tag, mask_public=mask_public, seal_public=seal_public, seed_hash=seed_hash
+            session_tag=tag,
+            mask_public=mask_public,
+            seal_public=seal_public,
+            seed_hash=seed_hash,
+            root=root,
+            signature=signature,
         )
+
+
+_ADVERT: Final = struct.Struct(f"B{_TAG_SIZE}s" + f"{KEY_SIZE}s" * 4 + f"{SIGNATURE_SIZE}s")
+
+
+def advert_statement(session: Session, name: str, head: bytes, root: bytes) -> bytes:
+    """Return the bytes an advert's signature covers: session, name, keys and commitments."""
+    return hash_facts("advert", [session.model_dump(), name]) + head + root
+
+
+def share_context(
+    session: Session, threshold: int, direction: tuple[str, str], public_keys: bytes
+) -> bytes:
+    """Return what the keys of one deal are bound to.
+
+    ``direction`` is dealer and receiver, ``public_keys`` the dealer's advert head and the
+    receiver's roster key.
+    """
+    return hash_facts("share", [session.model_dump(), threshold, *direction]) + public_keys
+
+
+def seed_hash(seed: bytes, session: Session, name: str) -> bytes:
+    """Commit to a self-mask seed, so that a wrongly rebuilt one is noticed; 32 bytes."""
+    return hash_facts("seed", [session.model_dump(), name, seed.hex()])
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An institution's keys for one session and what it dealt, by the order of the roster."""
+
+    advert: Advert
+    sealed: tuple[bytes, ...]
+
+    def to_bytes(self) -> tuple[bytes, bytes]:
+        """Return the advert, and the sealed shares one after the other."""
+        return self.advert.to_bytes(), b"".join(self.sealed)
+
+    @classmethod
+    def from_bytes(cls, advert: bytes, sealed: bytes, members: int) -> Self:
+        """Parse `to_bytes`' form for so many members; raise `ProtocolError` on anything else."""
+        if len(sealed) != members * SEALED_SIZE:
+            raise ProtocolError(
+                f"{len(sealed)} bytes are not {members} sealed shares of {SEALED_SIZE}"
+            )
+        parts = tuple(sealed[at : at + SEALED_SIZE] for at in range(0, len(sealed), SEALED_SIZE))
+        return cls(Advert.from_bytes(advert), parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What the server forwards to one institution from one dealer."""
+
+    advert: Advert
+    sealed: bytes
+    path: bytes
+
+    def require_dealt(self, roster: Roster, receiver: str) -> None:
+        """Raise `ShareAlteredError` unless the advert's root holds this share for ``receiver``."""
+        place = roster.names.index(receiver)
+        merkle.require(self.advert.root, self.sealed, place, len(roster.names), self.path)
 
 
 @final
 class Reveal(Body):
-    """One share for each member of the sorted cohort: what opens a sum.
+    """The keys of one share for each member of the sorted cohort: what opens a sum.
 
     The share is of the member's self-mask seed where it survived and of its mask key where it
-    did not, so that both of one member cannot even be written down.
+    did not, so that both of one member cannot even be written down. An opening is None where
+    the dealer's shares did not open.
     """
 
     survived: tuple[bool, ...]
-    shares: tuple[Share, ...] = Field(repr=False)
+    openings: tuple[Opening | None, ...] = Field(repr=False)
 
     @model_validator(mode="after")
-    def _one_share_each(self) -> Self:
-        if len(self.survived) != len(self.shares):
-            raise ValueError("a reveal holds one share for each member of the cohort")
+    def _one_each(self) -> Self:
+        if len(self.survived) != len(self.openings):
+            raise ValueError("a reveal has one opening for each member of the cohort")
         return self
 
     def to_bytes(self) -> bytes:
-        """Return version, cohort size, bitmap of survivors (low bit first) and 33-byte shares."""
-        bitmap = np.packbits(np.array(self.survived, bool), bitorder="little").tobytes()
-        return struct.pack("<BH", _VERSION, len(self.shares)) + bitmap + b"".join(self.shares)
+        """Return version, cohort size, bitmaps of survivors and openings, 16-byte openings."""
+        given = [opening for opening in self.openings if opening is not None]
+        return (
+            struct.pack("<BH", _VERSION, len(self.openings))
+            + bitmap(self.survived)
+            + bitmap([opening is not None for opening in self.openings])
+            + b"".join(given)
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Parse `to_bytes`' form; raise `ProtocolError` on anything else."""
         header = struct.Struct("<BH")
         version, count = header.unpack(data[: header.size].ljust(header.size, b"\0"))
-        body = header.size + (count + 7) // 8
-        if version != _VERSION or len(data) != body + count * SHARE_SIZE:
+        width = (count + 7) // 8
+        body = header.size + 2 * width
+        survived = from_bitmap(data[header.size : header.size + width], count)
+        given = from_bitmap(data[header.size + width : body], count)
+        if version != _VERSION or len(data) != body + OPENING_SIZE * sum(given):
             raise ProtocolError(
-                f"a reveal of {len(data)} bytes is not version {_VERSION} with {count} shares"
+                f"a reveal of {len(data)} bytes is not version {_VERSION} with {sum(given)} of"
+                f" {count} openings"
             )
-        bits = np.unpackbits(np.frombuffer(data[header.size : body], np.uint8), bitorder="little")
-        if bits[count:].any():
-            raise ProtocolError("the padding bits of a reveal are not zero")
-        shares = (data[at : at + SHARE_SIZE] for at in range(body, len(data), SHARE_SIZE))
-        return cls(survived=tuple(bits[:count].astype(bool).tolist()), shares=tuple(shares))
+        parts = (data[at : at + OPENING_SIZE] for at in range(body, len(data), OPENING_SIZE))
+        try:
+            return cls(survived=survived, openings=tuple(next(parts) if g else None for g in given))
+        except ValidationError as error:
+            raise ProtocolError("a reveal cannot be read") from error
 
 
-def share_points(names: Iterable[str]) -> dict[str, int]:
-    """Return the Shamir point of every institution that shares are dealt to."""
-    return {name: point for point, name in enumerate(sorted(names), 1)}
+def bitmap(flags: Sequence[bool]) -> bytes:
+    """Pack flags, low bit first."""
+    return np.packbits(np.array(flags, bool), bitorder="little").tobytes()
 
 
-def deal_digest(session: Session, names: Sequence[str], threshold: int) -> bytes:
-    """Hash what dealer and receiver must agree on about one deal: session, receivers, threshold."""
-    return _hash("deal", [session.model_dump(), sorted(names), threshold])
+def from_bitmap(data: bytes, count: int) -> tuple[bool, ...]:
+    """Invert `bitmap`; raise `ProtocolError` on another size or padding that is not zero."""
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+    if len(data) != (count + 7) // 8 or bits[count:].any():
+        raise ProtocolError(f"{len(data)} bytes are not a bitmap of {count}")
+    return tuple(bits[:count].astype(bool).tolist())
 
 
-def share_context(deal: bytes, sender: str, advert: Advert, receiver: str) -> bytes:
-    """Return the associated data of one sealed share; ``advert`` is the sender's."""
-    return deal + _hash("direction", [sender, receiver]) + advert.to_bytes()
+def survivors_statement(digest: bytes, survivors: Sequence[str]) -> bytes:
+    """Return what is signed about a survivor set: the descriptor's digest and the names."""
+    return digest + hash_facts("survivors", sorted(survivors))
 
 
-def seed_hash(seed: bytes, session: Session, name: str) -> bytes:
-    """Commit to a self-mask seed, so that a wrongly rebuilt one is noticed; 32 bytes."""
-    return _hash("seed", [session.model_dump(), name, seed.hex()])
-
-
-def _hash(label: str, facts: object) -> bytes:
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"fedprune/1/{label}/{text}".encode()).digest()
+def vector_statement(digest: bytes, packed: bytes) -> bytes:
+    """Return what is signed about a masked vector: the descriptor's digest and the values."""
+    return digest + hashlib.sha256(packed).digest()

@@ -1,143 +1,129 @@
 """What an institution remembers between the trips of one epoch.
 
-Advertised -> Shared -> Masked -> Revealed: each step of `secagg` takes one stage and returns
-the next, and each stage holds only the secrets that later steps need. Stages rest on the
-institution's own machine as bytes. Whoever stores them replaces the old stage **before** the
-message of the new one leaves; the parser then refuses every repeated or reordered step.
+Two things, each replaced as a whole: the keys that are prepared for a session to come, and
+how far the present one is (masked, then revealed). Each holds only the secrets that later
+steps need. They rest on the institution's own machine as bytes. Whoever stores them replaces
+the old state **before** the message of the new one leaves; the lookups here then refuse every
+repeated or reordered step.
 """
 
-import json
-from typing import Annotated, Final, Literal, Self, final
+from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, ValidationError
 
-from common.crypto.keys import public_key
-from common.crypto.refusals import DeadAndAliveError, MaskedTwiceError, OutOfOrderError
-from common.crypto.session import Advert, Body, Key, Session, Share, seed_hash
+from common.crypto.body import Body, Key, Name
+from common.crypto.refusals import (
+    DeadAndAliveError,
+    MaskedTwiceError,
+    OtherDescriptorError,
+    OutOfOrderError,
+)
+from common.crypto.session import Advert, Opening, Session
+from common.descriptor import RoundDescriptor
 from common.errors import ProtocolError
 
-Name = Annotated[str, Field(min_length=1)]
 Secret = Annotated[Key, Field(repr=False)]
 
-_ORDER: Final = ("advertised", "shared", "masked", "revealed")
 
+@final
+class Prepared(Body):
+    """Keys are out and shares dealt for one session; the sealing key is forgotten already."""
 
-class Stage(Body):
-    """Abstract: what all stages hold and how they are stored."""
-
-    version: Literal[1] = 1
-    stage: str
-    me: Name
     session: Session
+    advert: Advert
+    mask_private: Secret
+    seed: Secret
+
+
+@final
+class Held(Body):
+    """The keys of the two shares that one dealer dealt to me."""
+
+    seed: Opening = Field(repr=False)
+    key: Opening = Field(repr=False)
+
+
+@final
+class Masked(Body):
+    """The vector is out and its masks are forgotten; ``held`` opens what the cohort dealt.
+
+    ``digest`` is the descriptor's; ``signed`` the survivor set I have put my name to, if any.
+    """
+
+    stage: Literal["masked"] = "masked"
+    session: Session
+    digest: Key
+    cohort: tuple[Name, ...]
+    held: dict[Name, Held] = Field(repr=False)
+    signed: tuple[Name, ...] = ()
+
+
+@final
+class Revealed(Body):
+    """The openings are out; no secret of the epoch is left."""
+
+    stage: Literal["revealed"] = "revealed"
+    session: Session
+    digest: Key
+
+
+@final
+class State(Body):
+    """Everything an institution keeps of secure aggregation between two trips."""
+
+    version: Literal[2] = 2
+    prepared: Prepared | None = None
+    current: Annotated[Masked | Revealed, Field(discriminator="stage")] | None = None
 
     def to_bytes(self) -> bytes:
-        """Return the stage, its secrets included, as canonical JSON."""
+        """Return the state, its secrets included, as canonical JSON."""
         return self.model_dump_json().encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """Parse `to_bytes`' form of this very stage.
+        """Parse `to_bytes`' form, or nothing at all as a fresh state.
 
         Raises:
-            MaskedTwiceError: the masks of the epoch are already spent.
-            DeadAndAliveError: the round was already opened.
-            OutOfOrderError: another stage is stored.
-            ProtocolError: the bytes are no stage at all.
+            ProtocolError: the bytes are no state.
         """
+        if not data:
+            return cls()
         try:
-            _require_stage(cls.model_fields["stage"].default, json.loads(data)["stage"])
             state = cls.model_validate_json(data)
-        except (ValidationError, ValueError, TypeError, KeyError, RecursionError):
+        except ValidationError:
             # Without the cause: it could repeat the secrets it failed to read.
-            raise ProtocolError("a stored stage cannot be read: advertise anew") from None
+            raise ProtocolError("a stored state cannot be read: advertise anew") from None
         if state.to_bytes() != data:
-            raise ProtocolError("a stored stage is not in canonical form: advertise anew")
+            raise ProtocolError("a stored state is not in canonical form: advertise anew")
         return state
 
+    def prepared_for(self, descriptor: RoundDescriptor) -> Prepared:
+        """Return the keys for a descriptor's session.
 
-@final
-class Advertised(Stage):
-    """Keys are out; nothing is shared yet."""
+        Raises:
+            MaskedTwiceError: they have masked a vector already.
+            OutOfOrderError: none were advertised.
+            OtherRosterError, OtherSessionError: they belong to another session.
+        """
+        if self.current is not None and self.current.session == Session.of(descriptor):
+            raise MaskedTwiceError("a vector already left under these masks: begin a new epoch")
+        if self.prepared is None:
+            raise OutOfOrderError("no keys are prepared: advertise first")
+        self.prepared.session.require(descriptor)
+        return self.prepared
 
-    stage: Literal["advertised"] = "advertised"
-    mask_private: Secret
-    seal_private: Secret
-    seed: Secret
+    def masked_for(self, digest: bytes) -> Masked:
+        """Return the masked stage of a descriptor's digest.
 
-    @property
-    def advert(self) -> Advert:
-        """The advert that belongs to these secrets."""
-        return Advert(
-            session_tag=self.session.tag,
-            mask_public=public_key(self.mask_private),
-            seal_public=public_key(self.seal_private),
-            seed_hash=seed_hash(self.seed, self.session, self.me),
-        )
-
-
-@final
-class Bundle(Body):
-    """What one institution deals to another: a share of each of its two secrets."""
-
-    seed_share: Share = Field(repr=False)
-    key_share: Share = Field(repr=False)
-
-    def to_bytes(self) -> bytes:
-        """Return both shares, 66 bytes."""
-        return self.seed_share + self.key_share
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Parse `to_bytes`' form; raise `ProtocolError` on anything else."""
-        half = len(data) // 2
-        try:
-            return cls(seed_share=data[:half], key_share=data[half:])
-        except ValidationError:
-            raise ProtocolError(f"a bundle of {len(data)} bytes is not two shares") from None
-
-
-@final
-class Shared(Stage):
-    """Shares are dealt under ``threshold`` to all ``adverts``; nothing is masked yet."""
-
-    stage: Literal["shared"] = "shared"
-    threshold: int
-    adverts: dict[Name, Advert]
-    mask_private: Secret
-    seal_private: Secret
-    seed: Secret
-    own: Bundle = Field(repr=False)
-
-
-@final
-class Masked(Stage):
-    """The vector is out and its masks are forgotten; ``held`` is one bundle a cohort member."""
-
-    stage: Literal["masked"] = "masked"
-    threshold: int
-    held: dict[Name, Bundle] = Field(repr=False)
-
-    @property
-    def cohort(self) -> tuple[str, ...]:
-        """The sorted names whose masks enter the sum."""
-        return tuple(sorted(self.held))
-
-
-@final
-class Revealed(Stage):
-    """The shares are out; no secret of the epoch is left."""
-
-    stage: Literal["revealed"] = "revealed"
-    survivors: tuple[Name, ...]
-
-
-def _require_stage(wanted: str, found: str) -> None:
-    if found == wanted:
-        return
-    if _ORDER.index(found) < _ORDER.index(wanted):
-        raise OutOfOrderError(f"the stored stage is {found!r}: {wanted!r} has to come first")
-    if wanted == "shared":
-        raise MaskedTwiceError("a vector already left under these masks: advertise a new epoch")
-    if wanted == "masked":
-        raise DeadAndAliveError("this round was already opened: repeat it under a new epoch")
-    raise OutOfOrderError(f"the stored stage is already {found!r}: advertise a new epoch")
+        Raises:
+            OutOfOrderError: no vector was masked.
+            OtherDescriptorError: one was masked for another descriptor.
+            DeadAndAliveError: the round was opened already.
+        """
+        if self.current is None:
+            raise OutOfOrderError("no vector was masked: mask one first")
+        if self.current.digest != digest:
+            raise OtherDescriptorError("the survivors are those of another descriptor")
+        if isinstance(self.current, Revealed):
+            raise DeadAndAliveError("this round was already opened: go on to the next")
+        return self.current

@@ -14,10 +14,14 @@ from client.app import build_app
 from client.data import Splits
 from client.memory import Memory
 from client.policy import (
+    CohortChangedError,
     MaskRefusedError,
+    ModelChangedError,
+    RingChangedError,
     RoundReplayedError,
     RunChangedError,
-    TermsChangedError,
+    SegmentsChangedError,
+    ThresholdChangedError,
 )
 from client.stages import Institution
 from common import messages as wire
@@ -76,23 +80,23 @@ def test_an_honest_request_is_answered(grid: InProcessGrid) -> None:
 REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"descriptor": {"run": "other"}}, RunChangedError.reason),
     ({"descriptor": {"plan_hash": "00"}}, RunChangedError.reason),
-    ({"descriptor": {"roster_hash": "00"}}, RunChangedError.reason),
+    ({"descriptor": {"roster_hash": "00"}}, refusals.OtherRosterError.reason),
     ({"descriptor": {"round": 1}}, RoundReplayedError.reason),
     ({"descriptor": {"round": 99}}, RoundReplayedError.reason),
-    ({"descriptor": {"round": 2}}, TermsChangedError.reason),
-    ({"descriptor": {"cohort": ("birch", "cedar", "elm")}}, TermsChangedError.reason),
-    ({"descriptor": {"cohort": ("ash", "birch", "oak")}}, TermsChangedError.reason),
-    ({"descriptor": {"threshold": 4}}, TermsChangedError.reason),
-    ({"descriptor": {"ring_bits": 30}}, TermsChangedError.reason),
-    ({"descriptor": {"segments": ()}}, TermsChangedError.reason),
-    ({"descriptor": {"model_hash": "00"}}, ProtocolError.reason),
-    ({"descriptor": {"mask_hash": "00"}}, ProtocolError.reason),
+    ({"descriptor": {"round": 2}}, SegmentsChangedError.reason),
+    ({"descriptor": {"cohort": ("birch", "cedar", "elm")}}, CohortChangedError.reason),
+    ({"descriptor": {"cohort": ("ash", "birch", "oak")}}, CohortChangedError.reason),
+    ({"descriptor": {"threshold": 4}}, ThresholdChangedError.reason),
+    ({"descriptor": {"ring_bits": 30}}, RingChangedError.reason),
+    ({"descriptor": {"segments": ()}}, SegmentsChangedError.reason),
+    ({"descriptor": {"model_hash": "00"}}, ModelChangedError.reason),
+    ({"descriptor": {"mask_hash": "00"}}, ModelChangedError.reason),
     ({"kept": 41}, MaskRefusedError.reason),
     ({"kept": 20}, MaskRefusedError.reason),
-    ({"mask": pack_mask(first(39))}, TermsChangedError.reason),
+    ({"mask": pack_mask(first(39))}, SegmentsChangedError.reason),
     ({"mask": b"?"}, ProtocolError.reason),
     ({"first": np.nan}, ProtocolError.reason),
-    ({"model": b"?"}, ProtocolError.reason),
+    ({"model": b"?"}, ModelChangedError.reason),
     ({"descriptor_text": "?"}, ProtocolError.reason),
 ]
 
@@ -107,7 +111,7 @@ def test_refusal_tells_its_reason_alone(
     text = change.get("descriptor_text")
     request = replace(request_with(), descriptor=text) if text else request_with(**dict(change))
     reply = send(grid, request)
-    assert dict(reply.content[wire.RECORD]) == {"version": 1, "kind": "refused", "reason": reason}
+    assert dict(reply.content[wire.RECORD]) == {"version": 2, "kind": "refused", "reason": reason}
     # The institution's own log has the detail, which is more than the reason.
     (detail,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert detail.partition(": ")[2].encode() not in message_to_proto(reply).SerializeToString()
@@ -127,10 +131,14 @@ def test_a_past_epoch_and_stages_out_of_order_are_refused() -> None:
     model = start_of(plan)
     assert reason(first) == RoundReplayedError.reason
     assert reason(wire.AdvertiseRequest("other", 0, 2)) == RunChangedError.reason
-    assert reason(wire.UnmaskRequest(list(plan.names))) == refusals.OutOfOrderError.reason
+    digest = describe(plan, model).digest()
+    assert (
+        reason(wire.UnmaskRequest(digest, list(plan.names), [], []))
+        == refusals.OutOfOrderError.reason
+    )
+    assert reason(wire.SignRequest(digest, list(plan.names))) == refusals.OutOfOrderError.reason
     early = request_of(model, describe(plan, model))
-    assert reason(early) == refusals.OutOfOrderError.reason
-    assert reason(wire.ShareRequest(["ash"], [b"?"])) == ProtocolError.reason
+    assert reason(early) == refusals.MissingShareError.reason
     second = wire.AdvertiseRequest("run", 0, 2)
     assert wire.AdvertiseReply.from_record(send(grid, second).content).advert
 
@@ -174,7 +182,7 @@ def test_an_institution_that_cannot_be_opened_is_a_refusal() -> None:
 @pytest.mark.parametrize("trip", sorted(TRIPS.values()))
 def test_malformed_messages_are_refused_on_every_trip(trip: str) -> None:
     grid = app_of(small_institution(PLAN))
-    for content in (RecordDict(), wire.UpdateReply(b"").to_record()):
+    for content in (RecordDict(), wire.UpdateReply(b"", b"", b"", b"").to_record()):
         (reply,) = grid.send_and_receive([Message(content, NODE, trip)])
         assert wire.Refusal.from_record(reply.content).reason == ProtocolError.reason
 

@@ -6,17 +6,20 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.config import NODE_KEY, institution_of, load_config, load_institution
+from client.journal import DurableJournal
+from client.keys import create_identity, read_identity
+from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, DataError
 from common.plan import Plan
-from tests.support import WIDTH, small_examples, small_plan
+from tests.support import WIDTH, roster_of, small_examples, small_plan
 
 ROWS = 300
 
 
 @pytest.fixture
 def plan() -> Plan:
-    return small_plan()
+    return small_plan(aggregation={"kind": "plain"})
 
 
 @pytest.fixture
@@ -82,7 +85,9 @@ def test_a_plan_of_another_hash_is_not_approved(client_file: Path, plan: Plan) -
     edit(client_file.with_name("plan.toml"), "rounds = 6", "rounds = 7")
     with pytest.raises(ConfigError, match=f"approved {plan.digest()}: read the plan") as caught:
         load_institution(client_file)
-    assert small_plan(training={"rounds": 7}).digest() in str(caught.value)
+    assert small_plan(aggregation={"kind": "plain"}, training={"rounds": 7}).digest() in str(
+        caught.value
+    )
 
 
 def test_comments_in_the_plan_need_no_new_approval(client_file: Path, plan: Plan) -> None:
@@ -115,5 +120,29 @@ def test_a_node_names_its_file_and_opens_it_once(client_file: Path) -> None:
     context = Context(1, 2, {NODE_KEY: str(client_file)}, RecordDict(), {})
     assert institution_of(context) is institution_of(context)
     assert institution_of(context).name == "ash"
-    with pytest.raises(KeyError):
+    with pytest.raises(ConfigError, match="--node-config 'client-file="):
         institution_of(Context(1, 2, {}, RecordDict(), {}))
+
+
+def test_secure_aggregation_needs_a_membership(client_file: Path, plan: Plan) -> None:
+    secure = small_plan()
+    client_file.with_name("plan.toml").write_text(secure.to_toml())
+    edit(client_file, plan.digest(), secure.digest())
+    with pytest.raises(ConfigError, match=r"needs keys: add a \[membership\]"):
+        load_institution(client_file)
+    here = client_file.parent
+    create_identity(here / "keys.json", SystemEntropy().stream("identity"))
+    own = read_identity(here / "keys.json")
+    roster = roster_of(secure)
+    roster = Roster(members=roster.members | {"ash": own.member("ash")})
+    (here / "roster.json").write_bytes(roster.to_bytes())
+    with client_file.open("a") as file:
+        file.write(
+            f'[membership]\nkeys = "keys.json"\nroster = "roster.json"\n'
+            f'roster_hash = "{roster.digest}"\njournal = "journal.sqlite"\n'
+        )
+    institution = load_institution(client_file)
+    assert institution.membership is not None
+    assert institution.membership.roster == roster
+    assert isinstance(institution.journal, DurableJournal)
+    assert (here / "journal.sqlite").exists()

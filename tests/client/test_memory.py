@@ -17,6 +17,7 @@ FULL = Memory(
     mask=b"\x80",
     vector=b"private vector",
     binding="aa",
+    roster=b"roster",
     secrets=b"private keys",
 )
 
@@ -31,7 +32,7 @@ def kept(memory: Memory) -> Memory:
 
 @given(st.integers(-1, 10_000), st.integers(-1, 2**40), st.binary(max_size=50))
 def test_memory_rests_in_flowers_context(round_number: int, epoch: int, vector: bytes) -> None:
-    memory = Memory("run", round_number, epoch, round_number, vector, vector, "aa", vector)
+    memory = Memory("run", round_number, epoch, round_number, vector, vector, "aa", vector, vector)
     assert kept(memory) == memory
     assert kept(Memory()) == Memory()
 

@@ -7,14 +7,21 @@ import pytest
 
 from client.memory import Memory
 from client.policy import (
+    CohortChangedError,
     MaskRefusedError,
+    ModelChangedError,
+    RingChangedError,
     RoundReplayedError,
     RunChangedError,
+    SegmentsChangedError,
     TermsChangedError,
+    ThresholdChangedError,
     require_descriptor,
     require_epoch,
     require_nested,
+    require_roster,
 )
+from common.crypto.refusals import OtherRosterError
 from common.descriptor import RoundDescriptor, Segment
 from common.errors import PolicyError
 from tests.support import describe, small_plan, start_of
@@ -36,8 +43,8 @@ def test_the_next_round_and_the_same_one_may_begin() -> None:
     ("run", "round_number", "epoch", "kind", "problem"),
     [
         ("other", 3, 5, RunChangedError, "'other' is not the run 'run'"),
-        ("run", 1, 5, RoundReplayedError, "round 1, epoch 5 is in the past"),
-        ("run", 3, 4, RoundReplayedError, "round 3, epoch 4 is in the past"),
+        ("run", 1, 5, RoundReplayedError, "round 1 is in the past"),
+        ("run", 3, 4, RoundReplayedError, "epoch 4 is in the past"),
         ("run", 3, 3, RoundReplayedError, "in the past"),
         ("run", 2, 5, RoundReplayedError, "may have been opened"),
         ("run", -1, 5, RoundReplayedError, "not in the plan"),
@@ -71,23 +78,28 @@ def scaled(factor: float) -> tuple[Segment, ...]:
     [
         ({"run": "other"}, RunChangedError),
         ({"plan_hash": "00" * 32}, RunChangedError),
-        ({"roster_hash": "00" * 32}, RunChangedError),
-        ({"cohort": ("birch", "cedar", "elm")}, TermsChangedError),
-        ({"cohort": ("ash", "birch", "elm", "oak")}, TermsChangedError),
-        ({"cohort": ("ash", "birch")}, TermsChangedError),
-        ({"threshold": 2}, TermsChangedError),
-        ({"threshold": 4}, TermsChangedError),
-        ({"ring_bits": 25}, TermsChangedError),
-        ({"segments": ()}, TermsChangedError),
-        ({"segments": scaled(0.5)}, TermsChangedError),
-        ({"segments": (replace(GOOD.segments[0], length=84),)}, TermsChangedError),
-        ({"segments": (*GOOD.segments, Segment("test", 20, 1.0, 200.0))}, TermsChangedError),
-        ({"round": 4}, TermsChangedError),  # an evaluation round has other segments
+        ({"cohort": ("birch", "cedar", "elm")}, CohortChangedError),
+        ({"cohort": ("ash", "birch", "elm", "oak")}, CohortChangedError),
+        ({"cohort": ("ash", "birch")}, ThresholdChangedError),
+        ({"threshold": 2}, ThresholdChangedError),
+        ({"threshold": 4}, ThresholdChangedError),
+        ({"ring_bits": 25}, RingChangedError),
+        ({"segments": ()}, SegmentsChangedError),
+        ({"segments": scaled(0.5)}, SegmentsChangedError),
+        ({"segments": (replace(GOOD.segments[0], length=84),)}, SegmentsChangedError),
+        ({"segments": (*GOOD.segments, Segment("test", 20, 1.0, 200.0))}, SegmentsChangedError),
+        ({"round": 4}, SegmentsChangedError),  # an evaluation round has other segments
     ],
 )
 def test_other_terms_are_refused(change: dict[str, Any], kind: type[PolicyError]) -> None:
     with pytest.raises(kind):
         check(replace(GOOD, **change))
+
+
+def test_another_roster_is_refused() -> None:
+    require_roster(GOOD, GOOD.roster_hash)
+    with pytest.raises(OtherRosterError):
+        require_roster(GOOD, "00" * 32)
 
 
 def cut(keep: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
@@ -115,7 +127,8 @@ def test_other_masks_are_refused(mask: np.ndarray[Any, Any], problem: str) -> No
 
 
 def test_reasons_are_distinct_and_hold_no_detail() -> None:
-    kinds = (RunChangedError, RoundReplayedError, TermsChangedError, MaskRefusedError)
+    kinds = {RunChangedError, RoundReplayedError, MaskRefusedError, ModelChangedError}
+    kinds |= set(TermsChangedError.__subclasses__())
     reasons = {kind.reason for kind in kinds}
-    assert len(reasons | {PolicyError.reason}) == 5
+    assert len(reasons | {PolicyError.reason}) == 9
     assert not any(digit in reason for reason in reasons for digit in "0123456789")

@@ -69,7 +69,7 @@ def test_duplicated_names_survive_reading(tmp_path: Path) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     assert complaint(tmp_path / "gone.csv") == "no such file: check the path"
     (tmp_path / "folder.csv").mkdir()
-    assert complaint(tmp_path / "folder.csv") == "no such file: check the path"
+    assert complaint(tmp_path / "folder.csv") == "is a directory: name the file in it"
 
 
 def test_unknown_kind(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -5,15 +6,24 @@ import pytest
 
 from client import stages
 from client.data import Splits
+from client.journal import VolatileJournal
 from client.memory import Memory
-from client.policy import RoundReplayedError, RunChangedError, TermsChangedError
+from client.policy import RoundReplayedError, RunChangedError
 from client.update import update
 from common import messages as wire
 from common.crypto import refusals
 from common.crypto.session import Advert, Reveal
 from common.entropy import SystemEntropy
 from common.errors import DataError, ProtocolError
-from tests.support import deal, describe, request_of, small_institution, small_plan, start_of
+from tests.support import (
+    deal,
+    describe,
+    request_of,
+    roster_of,
+    small_institution,
+    small_plan,
+    start_of,
+)
 
 PLAN = small_plan()
 MEMBERS = {name: small_institution(PLAN, name) for name in PLAN.names}
@@ -33,9 +43,15 @@ def masked_members(round_number: int = 0, epoch: int = 1) -> dict[str, Memory]:
     return memories
 
 
+def unmask_request(survivors: Sequence[str]) -> wire.UnmaskRequest:
+    """Return the request to open a sum, without signatures."""
+    digest = describe(PLAN, start_of(PLAN)).digest()
+    return wire.UnmaskRequest(digest, list(survivors), [], [])
+
+
 def test_join_names_the_institution_and_its_plan() -> None:
     memory, reply = stages.join(ASH, Memory(), wire.JoinRequest("run"))
-    assert reply == wire.JoinReply("ash", PLAN.digest())
+    assert reply == wire.JoinReply("ash", PLAN.digest(), -1)
     assert memory == Memory()
 
 
@@ -95,69 +111,78 @@ def test_another_run_or_a_past_epoch_is_not_advertised_for(
         stages.advertise(ASH, memory, request_)
 
 
-def test_shares_go_to_every_peer() -> None:
+def test_shares_go_to_every_member() -> None:
     memories: dict[str, Memory] = {}
     inboxes = deal(MEMBERS, memories)
-    assert set(inboxes["ash"]) == {"birch", "cedar", "elm"}
-    assert len({sealed for inbox in inboxes.values() for sealed in inbox.values()}) == 12
+    assert set(inboxes["ash"]) == set(PLAN.names)
+    assert len({parcel.sealed for inbox in inboxes.values() for parcel in inbox.values()}) == 16
 
 
-def adverts() -> tuple[Memory, dict[str, bytes]]:
-    """Return ash's memory and all members' adverts."""
-    replies = {name: stages.advertise(member, Memory(), CALL) for name, member in MEMBERS.items()}
-    return replies["ash"][0], {name: reply.advert for name, (_, reply) in replies.items()}
+def test_a_revocation_is_taken_and_an_addition_is_not() -> None:
+    roster = roster_of(PLAN)
+    fewer = roster.without("elm").to_bytes()
+    memory, reply = stages.advertise(ASH, Memory(), replace(CALL, roster=fewer))
+    assert len(reply.sealed) == 3 * 98
+    assert ASH.party(memory).roster == roster.without("elm")
+    with pytest.raises(refusals.RosterGrewError):
+        stages.advertise(ASH, memory, replace(CALL, epoch=2, roster=roster.to_bytes()))
+    few = roster.without("elm", "birch").to_bytes()
+    with pytest.raises(refusals.ThresholdError):
+        stages.advertise(ASH, Memory(), replace(CALL, roster=few))
+    with pytest.raises(refusals.OtherRosterError, match="no keys"):
+        stages.advertise(replace(ASH, membership=None), Memory(), CALL)
 
 
-def share(memory: Memory, names: list[str], values: list[bytes]) -> wire.ShareReply:
-    return stages.share(ASH, memory, wire.ShareRequest(names, values))[1]
-
-
-def test_shares_are_not_dealt_to_strangers_or_too_few() -> None:
-    memory, sent = adverts()
-    names, values = list(sent), list(sent.values())
-    assert share(memory, names, values).names == ["birch", "cedar", "elm"]
-    with pytest.raises(TermsChangedError, match="outside the plan"):
-        share(memory, [*names[:3], "oak"], values)
-    with pytest.raises(refusals.TooFewParticipantsError):
-        share(memory, names[:2], values[:2])
-    with pytest.raises(refusals.OwnKeyAlteredError):
-        share(memory, names, [values[1], *values[1:]])
-    with pytest.raises(ProtocolError, match="pair up"):
-        share(memory, names, values[:3])
-    with pytest.raises(ProtocolError, match="pair up"):
-        share(memory, ["ash", "ash", "cedar", "elm"], values)
-
-
-def test_shares_wait_for_keys_and_are_dealt_once() -> None:
-    memory, sent = adverts()
-    request = wire.ShareRequest(list(sent), list(sent.values()))
-    with pytest.raises(ProtocolError):
-        stages.share(ASH, Memory(), request)
-    shared, _ = stages.share(ASH, memory, request)
-    with pytest.raises(refusals.OutOfOrderError):
-        stages.share(ASH, shared, request)
+def test_epochs_outlast_a_lost_memory() -> None:
+    kept = replace(ASH, journal=VolatileJournal())
+    stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 7))
+    assert stages.join(kept, Memory(), wire.JoinRequest("run"))[1].epoch == 7
+    with pytest.raises(RoundReplayedError):
+        stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 7))
+    assert stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 8))[0].epoch == 8
 
 
 def test_opening_ends_the_round_and_forgets_its_secrets() -> None:
     memory = masked_members()["ash"]
-    opened, reply = stages.unmask(ASH, memory, wire.UnmaskRequest(list(PLAN.names)))
+    opened, reply = stages.unmask(ASH, memory, unmask_request(PLAN.names))
     assert Reveal.from_bytes(reply.reveal).survived == (True,) * 4
     assert (memory.opened, opened.opened) == (-1, 0)
     assert opened.secrets != memory.secrets
     assert len(opened.secrets) < len(memory.secrets)
 
 
+def test_survivors_are_signed_for_before_they_are_opened() -> None:
+    memories = masked_members()
+    survivors = ["ash", "birch", "cedar"]
+    unsigned = unmask_request(survivors)
+    with pytest.raises(refusals.UnderSignedError):
+        stages.unmask(ASH, memories["ash"], unsigned)
+    asked = wire.SignRequest(unsigned.digest, survivors)
+    signatures = []
+    for name in survivors:
+        memories[name], reply = stages.sign(MEMBERS[name], memories[name], asked)
+        signatures.append(reply.signature)
+    signed = replace(unsigned, signers=survivors, signatures=signatures)
+    assert stages.unmask(ASH, memories["ash"], signed)[0].opened == 0
+    with pytest.raises(refusals.SecondSurvivorsError):
+        stages.sign(ASH, memories["ash"], replace(asked, survivors=["ash", "birch", "elm"]))
+    with pytest.raises(refusals.SecondSurvivorsError):
+        stages.unmask(ASH, memories["ash"], unmask_request(PLAN.names))
+
+
 def test_a_round_is_opened_once() -> None:
     memory = masked_members()["ash"]
-    opened, _ = stages.unmask(ASH, memory, wire.UnmaskRequest(list(PLAN.names)))
+    opened, _ = stages.unmask(ASH, memory, unmask_request(PLAN.names))
     for survivors in (list(PLAN.names), ["ash", "birch", "cedar"]):
         with pytest.raises(refusals.DeadAndAliveError):
-            stages.unmask(ASH, opened, wire.UnmaskRequest(survivors))
+            stages.unmask(ASH, opened, unmask_request(survivors))
     with pytest.raises(RoundReplayedError, match="opened already"):
-        stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 0, 2))
-    assert stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 1, 2))[0].epoch == 2
+        stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 0, 3))
+    assert stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 1, 3))[0].epoch == 3
     # Without an opening, the same round may be tried again.
-    assert stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 2))[0].epoch == 2
+    assert stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 3))[0].epoch == 3
+    with pytest.raises(RoundReplayedError, match="epoch 2"):  # those keys went out already
+        stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 2))
 
 
 @pytest.mark.parametrize(
@@ -172,12 +197,12 @@ def test_a_round_is_opened_once() -> None:
 def test_other_survivor_sets_are_not_opened(survivors: list[str], kind: type[Exception]) -> None:
     memory = masked_members()["ash"]
     with pytest.raises(kind):
-        stages.unmask(ASH, memory, wire.UnmaskRequest(survivors))
+        stages.unmask(ASH, memory, unmask_request(survivors))
 
 
 def test_nothing_is_opened_before_the_vector_is_out() -> None:
     memories: dict[str, Memory] = {}
-    request = wire.UnmaskRequest(list(PLAN.names))
+    request = unmask_request(PLAN.names)
     with pytest.raises(ProtocolError):
         stages.unmask(ASH, Memory(), request)
     deal(MEMBERS, memories)

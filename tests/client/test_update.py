@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from client.memory import Memory
 from client.policy import (
     MaskRefusedError,
+    ModelChangedError,
+    ModelRefusedError,
     RoundReplayedError,
     RunChangedError,
     TermsChangedError,
@@ -114,18 +116,17 @@ def test_update_is_bounded_by_the_rate_and_the_clipping_norm() -> None:
     [
         ({"run": "other"}, RunChangedError),
         ({"plan_hash": "00" * 32}, RunChangedError),
-        ({"roster_hash": "00" * 32}, RunChangedError),
+        ({"roster_hash": "00" * 32}, refusals.OtherRosterError),
         ({"round": 0}, RoundReplayedError),
         ({"round": 1}, RoundReplayedError),
         ({"round": 7}, RoundReplayedError),
-        ({"epoch": -1}, RoundReplayedError),
         ({"cohort": ("birch", "cedar", "elm")}, TermsChangedError),
         ({"cohort": ("ash", "birch", "oak")}, TermsChangedError),
         ({"threshold": 2}, TermsChangedError),
         ({"ring_bits": 32}, TermsChangedError),
         ({"segments": ()}, TermsChangedError),
-        ({"model_hash": "00" * 32}, ProtocolError),
-        ({"mask_hash": "00" * 32}, ProtocolError),
+        ({"model_hash": "00" * 32}, ModelChangedError),
+        ({"mask_hash": "00" * 32}, ModelChangedError),
     ],
 )
 def test_other_terms_are_refused(change: dict[str, Any], kind: type[PolicyError]) -> None:
@@ -154,6 +155,22 @@ def test_a_model_that_is_not_finite_is_refused(value: float) -> None:
     model.weights[0] = value
     with pytest.raises(ProtocolError, match="not finite"):
         update(ASH, Memory(), request_of(model, describe(PLAN, model)))
+
+
+def test_a_model_that_overflows_for_some_records_is_refused_before_any_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = count_training(monkeypatch)
+    model = start_of(PLAN)
+    for index, value in ((0, 3e38), (1, -1e9)):
+        model.weights[index] = value
+        with pytest.raises(ModelRefusedError) as caught:
+            update(ASH, Memory(), request_of(model, describe(PLAN, model)))
+        assert caught.value.reason == "model is out of bounds"
+        model.weights[index] = 0.1
+    assert not calls
+    update(ASH, Memory(), request_of(model, describe(PLAN, model)))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize(
@@ -198,7 +215,7 @@ def test_a_repeated_secure_round_masks_the_stored_vector_anew(
     memories: dict[str, Memory] = {}
     first = trained_epoch(SECURE, members, memories, 1)
     stored = memories["ash"].vector
-    second = trained_epoch(SECURE, members, memories, 2)
+    second = trained_epoch(SECURE, members, memories, 3)
     assert memories["ash"].vector == stored
     assert len(calls) == 1
     assert len({stored, first.vector, second.vector}) == 3
@@ -228,6 +245,9 @@ def test_a_secure_vector_waits_for_shares_and_leaves_once() -> None:
     inboxes = deal(members, memories)
     with pytest.raises(refusals.MissingShareError):
         update(ash, memories["ash"], request_of(model, descriptor))
+    nobody = replace(descriptor, cohort=("ash", "birch", "cedar"))
+    with pytest.raises(refusals.MissingShareError):
+        update(ash, memories["ash"], request_of(model, nobody, inboxes["ash"]))
     for other in (replace(descriptor, epoch=2), replace(descriptor, round=1)):
         with pytest.raises(refusals.OtherSessionError):
             update(ash, memories["ash"], request_of(model, other, inboxes["ash"]))
@@ -242,7 +262,8 @@ def test_shares_dealt_to_another_do_not_open() -> None:
     members = {name: small_institution(SECURE, name) for name in SECURE.names}
     memories: dict[str, Memory] = {}
     inboxes = deal(members, memories)
-    swapped = inboxes["ash"] | {"birch": inboxes["ash"]["cedar"]}
+    other = replace(inboxes["ash"]["birch"], sealed=inboxes["ash"]["cedar"].sealed)
+    swapped = inboxes["ash"] | {"birch": other}
     model = start_of(SECURE)
     with pytest.raises(refusals.ShareAlteredError):
         update(members["ash"], memories["ash"], request_of(model, describe(SECURE, model), swapped))

@@ -18,8 +18,8 @@ from common.messages import (
     JoinReply,
     JoinRequest,
     Refusal,
-    ShareReply,
-    ShareRequest,
+    SignReply,
+    SignRequest,
     UnmaskReply,
     UnmaskRequest,
     UpdateReply,
@@ -36,8 +36,8 @@ MESSAGES: tuple[type[WireMessage], ...] = (
     JoinReply,
     AdvertiseRequest,
     AdvertiseReply,
-    ShareRequest,
-    ShareReply,
+    SignRequest,
+    SignReply,
     UpdateRequest,
     UpdateReply,
     UnmaskRequest,
@@ -52,7 +52,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     list[str]: st.lists(TEXT, max_size=4),
     list[bytes]: st.lists(st.binary(max_size=20), max_size=4),
 }
-SHARE = ShareRequest(["ash", "elm"], [b"1", b"2"])
+OPEN = UnmaskRequest(b"0", ["ash", "elm"], ["ash"], [b"1"])
 
 
 def sent(record: RecordDict) -> RecordDict:
@@ -62,8 +62,8 @@ def sent(record: RecordDict) -> RecordDict:
 
 
 def altered(change: Callable[[dict[str, Any]], object]) -> RecordDict:
-    """Return a share request whose body was changed on the way."""
-    record = SHARE.to_record()
+    """Return an unmask request whose body was changed on the way."""
+    record = OPEN.to_record()
     body: dict[str, Any] = dict(record[RECORD])
     change(body)
     return sent(RecordDict({RECORD: ConfigRecord(body)}))
@@ -83,37 +83,37 @@ def test_round_trip_through_flower(data: st.DataObject, kind: type[WireMessage])
     assert kind_of(record) == kind.kind
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MESSAGES if kind is not ShareRequest])
+@pytest.mark.parametrize("kind", [kind for kind in MESSAGES if kind is not UnmaskRequest])
 def test_another_kind_is_refused(kind: type[WireMessage]) -> None:
     with pytest.raises(ProtocolError, match="not of kind"):
-        kind.from_record(SHARE.to_record())
+        kind.from_record(OPEN.to_record())
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda body: body.update(version=2), "version 1"),
-        (lambda body: body.update(version="1"), "version 1"),
-        (lambda body: body.pop("version"), "version 1"),
-        (lambda body: body.update(kind="sharing"), "not of kind 'share'"),
-        (lambda body: body.pop("kind"), "not of kind 'share'"),
-        (lambda body: body.pop("names"), "missing fields"),
+        (lambda body: body.update(version=1), "version 2"),
+        (lambda body: body.update(version="2"), "version 2"),
+        (lambda body: body.pop("version"), "version 2"),
+        (lambda body: body.update(kind="unmasking"), "not of kind 'unmask'"),
+        (lambda body: body.pop("kind"), "not of kind 'unmask'"),
+        (lambda body: body.pop("survivors"), "missing fields"),
         (lambda body: body.update(more=1), "unknown"),
-        (lambda body: body.update(names="ash"), "'names'"),
-        (lambda body: body.update(names=[b"ash"]), "'names'"),
-        (lambda body: body.update(names=[1]), "'names'"),
-        (lambda body: body.update(adverts=["ash"]), "'adverts'"),
-        (lambda body: body.update(adverts=b"1"), "'adverts'"),
-        (lambda body: body.update(adverts=True), "'adverts'"),
+        (lambda body: body.update(survivors="ash"), "'survivors'"),
+        (lambda body: body.update(survivors=[b"ash"]), "'survivors'"),
+        (lambda body: body.update(survivors=[1]), "'survivors'"),
+        (lambda body: body.update(signatures=["ash"]), "'signatures'"),
+        (lambda body: body.update(signatures=b"1"), "'signatures'"),
+        (lambda body: body.update(signatures=True), "'signatures'"),
     ],
 )
 def test_altered_body_is_refused(change: Callable[[dict[str, Any]], object], problem: str) -> None:
     with pytest.raises(ProtocolError, match=problem):
-        ShareRequest.from_record(altered(change))
+        UnmaskRequest.from_record(altered(change))
 
 
 def test_unaltered_body_is_accepted() -> None:
-    assert ShareRequest.from_record(altered(dict)) == SHARE
+    assert UnmaskRequest.from_record(altered(dict)) == OPEN
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", b"1"])
@@ -128,14 +128,14 @@ def test_integer_field_takes_integers_only(value: object) -> None:
     "record",
     [
         RecordDict(),
-        RecordDict({"other": SHARE.to_record()[RECORD]}),
-        RecordDict({RECORD: SHARE.to_record()[RECORD], "more": ConfigRecord()}),
+        RecordDict({"other": OPEN.to_record()[RECORD]}),
+        RecordDict({RECORD: OPEN.to_record()[RECORD], "more": ConfigRecord()}),
         RecordDict({RECORD: ArrayRecord([np.zeros(2)])}),
     ],
 )
 def test_a_message_is_one_named_record(record: RecordDict) -> None:
     with pytest.raises(ProtocolError, match="one record named 'fedprune'"):
-        ShareRequest.from_record(record)
+        UnmaskRequest.from_record(record)
 
 
 def test_kind_of_nonsense_is_empty() -> None:

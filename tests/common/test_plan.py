@@ -59,6 +59,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "kind": "plain",
         "ring_bits": 25,
         "threshold": 4,
+        "colluders": 0,
         "attempts": 4,
         "timeout": 6.0,
     },

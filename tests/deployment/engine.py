@@ -94,7 +94,7 @@ class Engine:
         executor = ("--insecure", "--runtime-api-address", f"127.0.0.1:{port}")
         self._start(f"{name}-superexec", *_script("superexec"), *executor)
 
-    def run(self, plan: Path, out: Path, seconds: float) -> Ended:
+    def run(self, plan: Path, roster: Path, out: Path, seconds: float) -> Ended:
         """Run the project as an operator does and wait for the end, ``seconds`` at most."""
         home = self._home("operator")
         home.joinpath("config.toml").write_text(
@@ -102,7 +102,7 @@ class Engine:
         )
         log = self._flwr(
             *("run", str(ROOT), CONNECTION, "--stream"),
-            *("--run-config", f'plan="{plan}" out="{out}"'),
+            *("--run-config", f'plan="{plan}" roster="{roster}" out="{out}"'),
             seconds=seconds,
         )
         listed = json.loads(self._flwr("ls", CONNECTION, "--format", "json", seconds=START_SECONDS))

@@ -1,6 +1,6 @@
 """Flower's SuperNode, asking for messages twice a second instead of every third second.
 
-A round takes four trips and each would wait out the pause, which no setting shortens.
+A round takes several trips and each would wait out the pause, which no setting shortens.
 """
 
 import time

@@ -10,6 +10,9 @@ import pytest
 import tomli_w
 from safetensors.numpy import load_file
 
+from client.keys import create_identity
+from common.crypto.roster import Roster
+from common.entropy import SystemEntropy
 from common.model import layout_of
 from common.plan import Plan, plan_from_dict
 from common.pruning.masks import unpack_mask
@@ -41,11 +44,17 @@ def make_plan(epsilon: float = 3.0) -> Plan:
 
 def write_institutions(folder: Path, approved: Mapping[str, Plan]) -> dict[str, Path]:
     """Write each institution's table, the plan it approved and its ``client.toml``."""
+    identities = {}
+    for name in approved:
+        (folder / name).mkdir()
+        keys = folder / name / "keys.json"
+        identities[name] = create_identity(keys, SystemEntropy().stream("identity"))
+    roster = Roster(members={name: own.member(name) for name, own in identities.items()})
+    (folder / "roster.json").write_bytes(roster.to_bytes())
     tables = consortium(institutions=len(NAMES), loans=400, sizes="equal")
     files = {}
     for name, plan in approved.items():
         home = folder / name
-        home.mkdir()
         tables[name].to_csv(home / "loans.csv", index=False)
         (home / "plan.toml").write_text(plan.to_toml())
         settings = {
@@ -53,6 +62,12 @@ def write_institutions(folder: Path, approved: Mapping[str, Plan]) -> dict[str, 
             "plan": "plan.toml",
             "plan_hash": plan.digest(),
             "data": "loans.csv",
+            "membership": {
+                "keys": "keys.json",
+                "roster": "../roster.json",
+                "roster_hash": roster.digest,
+                "journal": "journal.sqlite",
+            },
         }
         files[name] = home / "client.toml"
         files[name].write_text(tomli_w.dumps(settings))
@@ -77,7 +92,7 @@ def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path
     with Engine(tmp_path) as engine:
         for name, file in write_institutions(tmp_path, dict.fromkeys(NAMES, plan)).items():
             engine.start_supernode(name, file)
-        ended = engine.run(tmp_path / "plan.toml", out, seconds=200)
+        ended = engine.run(tmp_path / "plan.toml", tmp_path / "roster.json", out, seconds=200)
         assert ended.status == "finished:completed", ended.log
         rows = list(csv.DictReader((out / "rounds.csv").read_text().splitlines()))
         # A fourth round, without an update, evaluates what three have trained.
@@ -107,7 +122,9 @@ def test_a_run_ends_by_naming_who_approved_another_plan(tmp_path: Path) -> None:
         approved = dict.fromkeys(NAMES, plan) | {"bank-02": other}
         for name, file in write_institutions(tmp_path, approved).items():
             engine.start_supernode(name, file, stock=True)
-        ended = engine.run(tmp_path / "plan.toml", tmp_path / "out", seconds=150)
+        ended = engine.run(
+            tmp_path / "plan.toml", tmp_path / "roster.json", tmp_path / "out", seconds=150
+        )
         assert ended.status == "finished:failed", ended.log
         assert f"AggregationError: bank-02 approved another plan: agree on {plan.digest()}" in (
             ended.log

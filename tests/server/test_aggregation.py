@@ -32,7 +32,7 @@ from tests.support import (
 SECURE = small_plan()
 PLAIN = small_plan(aggregation={"kind": "plain"})
 EVERYONE = SECURE.names
-TRIPS = ("query.advertise", "query.share", "train.update", "train.unmask")
+TRIPS = ("query.advertise", "train.update", "query.sign", "train.unmask")
 
 
 def attempt(plan: Plan, exchange: Exchange, round_number: int = 2) -> tuple[tuple[str, ...], Sums]:
@@ -73,7 +73,7 @@ def test_one_may_leave_at_any_trip(name: str, trip: str) -> None:
     exchange, _ = connect(SECURE, leaving(SECURE, name, trip, lambda group: True))
     survivors, sums = attempt(SECURE, exchange)
     # Who leaves after its vector is counted: its mask opens without it.
-    gone = () if trip == "train.unmask" else (name,)
+    gone = () if trip in {"query.sign", "train.unmask"} else (name,)
     assert survivors == tuple(other for other in EVERYONE if other not in gone)
     assert_sums(sums, expected_sums(survivors))
 
@@ -81,16 +81,38 @@ def test_one_may_leave_at_any_trip(name: str, trip: str) -> None:
 @pytest.mark.parametrize(
     ("trip", "did"),
     [
-        ("query.advertise", "advertised keys"),
-        ("query.share", "dealt shares"),
-        ("train.update", "sent a vector"),
-        ("train.unmask", "opened their shares"),
+        ("query.advertise", "2 institutions advertised keys, 3 are needed"),
+        ("train.update", "2 institutions sent a vector, 3 are needed"),
+        ("train.unmask", "2 sound reveals are below the threshold of 3"),
     ],
 )
 def test_two_may_not(trip: str, did: str) -> None:
     exchange, _ = connect(SECURE, leaving(SECURE, "ash cedar", trip, lambda group: True))
-    with pytest.raises(TooFewSurvivorsError, match=f"2 institutions {did}, the threshold is 3"):
+    with pytest.raises(TooFewSurvivorsError, match=did):
         attempt(SECURE, exchange)
+
+
+def test_a_departure_costs_a_trip_and_a_signature_may_be_missing() -> None:
+    gone = leaving(SECURE, "elm", "train.update", lambda group: True)
+    exchange, _ = connect(SECURE, gone)
+    assert attempt(SECURE, exchange)[0] == ("ash", "birch", "cedar")
+    unsigned = leaving(SECURE, "ash", "query.sign", lambda group: True)
+    exchange, _ = connect(SECURE, lambda message: gone(message) or unsigned(message))
+    with pytest.raises(TooFewSurvivorsError, match="2 institutions signed the survivors"):
+        attempt(SECURE, exchange)
+
+
+def test_a_spoiled_opening_names_the_revealer_and_goes_on() -> None:
+    def lie(reply: wire.WireMessage) -> wire.WireMessage:
+        assert isinstance(reply, wire.UnmaskReply)
+        return replace(reply, reveal=reply.reveal[:-1] + bytes([reply.reveal[-1] ^ 1]))
+
+    exchange, _ = connect(SECURE, wrap=lambda app: Tampered(app, "train.unmask", lie))
+    made = Attempt(start_of(SECURE, 2), SECURE, "run", exchange)
+    survivors, sums = made.run()
+    assert survivors == EVERYONE
+    assert made.culprits == {"cedar"}
+    assert_sums(sums, expected_sums(survivors))
 
 
 def test_plain_sums_have_the_same_threshold() -> None:
@@ -118,7 +140,7 @@ class Tampered(ClientApp):
             return reply
         kinds: dict[str, type[wire.WireMessage]] = {
             kind.kind: kind
-            for kind in (wire.AdvertiseReply, wire.ShareReply, wire.UpdateReply, wire.UnmaskReply)
+            for kind in (wire.AdvertiseReply, wire.SignReply, wire.UpdateReply, wire.UnmaskReply)
         }
         honest = kinds[wire.kind_of(reply.content)].from_record(reply.content)
         return Message(self._alter(honest).to_record(), reply_to=message)
@@ -126,9 +148,9 @@ class Tampered(ClientApp):
 
 MALFORMED: list[tuple[str, Callable[..., wire.WireMessage]]] = [
     ("query.advertise", lambda reply: replace(reply, advert=reply.advert[:-1])),
-    ("query.share", lambda reply: replace(reply, names=reply.names[:-1])),
-    ("query.share", lambda reply: replace(reply, names=["cedar", *reply.names[1:]])),
-    ("query.share", lambda reply: replace(reply, sealed=reply.sealed[:-1])),
+    ("query.advertise", lambda reply: replace(reply, sealed=reply.sealed[:-1])),
+    ("query.advertise", lambda reply: replace(reply, sealed=bytes(len(reply.sealed)))),
+    ("train.update", lambda reply: replace(reply, signature=bytes(64))),
     ("train.update", lambda reply: replace(reply, vector=reply.vector[:-1])),
     ("train.update", lambda reply: replace(reply, vector=reply.vector + b"\0")),
     ("train.unmask", lambda reply: replace(reply, reveal=reply.reveal[:-1])),
@@ -152,7 +174,7 @@ def test_a_malformed_reply_is_an_absence(
 def test_a_wrong_vector_spoils_the_counts_beyond_their_range() -> None:
     def spoil(reply: wire.WireMessage) -> wire.WireMessage:
         assert isinstance(reply, wire.UpdateReply)
-        return wire.UpdateReply(reply.vector[:-3] + b"\xff\xff\x3f")
+        return replace(reply, vector=reply.vector[:-3] + b"\xff\xff\x3f")
 
     exchange, _ = connect(PLAIN, wrap=lambda app: Tampered(app, "train.update", spoil))
     with pytest.raises(AggregationError, match="segment 'validation' sums to magnitude"):
@@ -198,7 +220,8 @@ def test_the_server_sees_masked_vectors_only() -> None:
         return vector
 
     masked, plain = vector_of(SECURE), vector_of(PLAIN)
-    assert len(masked) == len(plain)
+    assert len(masked) == len(plain) + 18  # six check slots
+    masked = masked[: len(plain)]
     alike = np.mean(np.frombuffer(masked, np.uint8) == np.frombuffer(plain, np.uint8))
     assert alike < 0.05
     # The plain one is recognisable: small counts leave its high bytes empty.

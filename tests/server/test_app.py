@@ -5,13 +5,14 @@ from flwr.app import Context, RecordDict
 
 from client.app import build_app as build_client
 from common.entropy import SeededEntropy
-from common.errors import AggregationError, PlanError
+from common.errors import AggregationError, ConfigError, PlanError
 from common.plan import Plan
 from server.aggregation import GlobalModel
-from server.app import OUT_KEY, PLAN_KEY, app, build_app
+from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, Task, app, build_app
 from server.rounds import RoundReport
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
-from tests.support import small_institution, small_plan
+from simulations.rehearsal import seeded_roster
+from tests.support import roster_of, small_institution, small_plan
 
 PLAN = small_plan(training={"rounds": 2})
 
@@ -34,7 +35,7 @@ def run(plan: Plan, seed: int, *names: str) -> list[tuple[GlobalModel, RoundRepo
     def keep(model: GlobalModel, report: RoundReport) -> None:
         kept.append((model, report))
 
-    build_app(lambda context: (plan, keep), SeededEntropy(seed))(
+    build_app(lambda context: Task(plan, keep, roster_of(plan)), SeededEntropy(seed))(
         grid_of(plan, *names), context_of()
     )
     return kept
@@ -58,9 +59,21 @@ def test_nothing_runs_before_all_have_joined(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_deployed_app_takes_plan_and_folder_from_the_run(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(PLAN.to_toml())
-    config = {PLAN_KEY: str(tmp_path / "plan.toml"), OUT_KEY: str(tmp_path / "run")}
+    (tmp_path / "roster.json").write_bytes(roster_of(PLAN).to_bytes())
+    config = {
+        PLAN_KEY: str(tmp_path / "plan.toml"),
+        ROSTER_KEY: str(tmp_path / "roster.json"),
+        OUT_KEY: str(tmp_path / "run"),
+    }
     app(grid_of(PLAN), context_of(**config))
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert len((tmp_path / "run" / "rounds.csv").read_text().splitlines()) == 1 + 3
+    for content in (b"", b"{}", roster_of(PLAN).without("ash").to_bytes()[:-1]):
+        (tmp_path / "roster.json").write_bytes(content)
+        with pytest.raises(ConfigError, match="no roster can be read"):
+            app(grid_of(PLAN), context_of(**config))
+    (tmp_path / "roster.json").write_bytes(seeded_roster(["ash", "oak"], 0).to_bytes())
+    with pytest.raises(ConfigError, match="not those of the plan"):
+        app(grid_of(PLAN), context_of(**config))
     with pytest.raises(PlanError, match="no such file"):
         app(grid_of(PLAN), context_of(**config | {PLAN_KEY: str(tmp_path / "gone.toml")}))

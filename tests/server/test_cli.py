@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from common.facts import facts_of
 from common.plan import load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from server.cli import main
@@ -24,13 +25,27 @@ def test_good_plan_is_shown_with_its_hash(tmp_path: Path) -> None:
     assert (shown["plan"], shown["plan_sha256"]) == ("trial", agreed.digest())
     assert shown["institutions"] == "3, threshold 3"
     assert shown["model"] == "wide_and_deep, 251 weights on 26 features"
-    assert shown["epsilon"] == "2.0 at delta 1e-05"
+    assert (shown["planned_epsilon"], shown["delta"]) == ("2.0", "1e-05")
+    assert shown["noise_source"] == facts_of(agreed)["noise_source"]
     noise = training_mechanism(agreed).noise_multiplier
     assert shown["noise multiplier"] == f"{noise:.4f}, 8 steps"
     assert shown["learning rate"] == f"{learning_rate(agreed):.4g}"
-    assert shown["aggregation"] == "secure, 24-bit ring"
+    assert (shown["aggregation"], shown["ring"]) == ("secure", "24 bits")
     assert shown["sparsity"] == "0.6 by magnitude"
     assert shown["evaluation rounds"] == "2, 4"
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "told"),
+    [
+        ("privacy", {"epsilon": "none"}, "epsilon is none: NO differential privacy"),
+        ("aggregation", {"kind": "plain"}, "aggregation is plain: the server sees every"),
+    ],
+)
+def test_missing_protection_is_told_loudly(
+    tmp_path: Path, section: str, values: dict[str, Any], told: str
+) -> None:
+    assert told in invoke(main, "plan", trial_file(tmp_path, **{section: values})).err
 
 
 def test_hash_follows_the_plan(tmp_path: Path) -> None:

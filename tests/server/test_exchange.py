@@ -30,8 +30,8 @@ def reply(message: Message, answer: wire.WireMessage) -> Message:
 def honest(message: Message, name: str) -> Message:
     """Join under one's name; answer any other request with the name as advert."""
     if message.metadata.message_type == "query.join":
-        return reply(message, wire.JoinReply(name, PLAN_HASH))
-    return reply(message, wire.AdvertiseReply(name.encode()))
+        return reply(message, wire.JoinReply(name, PLAN_HASH, len(name)))
+    return reply(message, wire.AdvertiseReply(name.encode(), b""))
 
 
 def serve(
@@ -195,7 +195,7 @@ def claim(name: str, plan_hash: str = PLAN_HASH) -> Answer:
 
     def answer(message: Message, mine: str) -> Message:
         if mine == "birch":
-            return reply(message, wire.JoinReply(name, plan_hash))
+            return reply(message, wire.JoinReply(name, plan_hash, 0))
         return honest(message, mine)
 
     return answer

@@ -137,7 +137,7 @@ def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
     (budget,) = (line for line in lines if line.startswith("epsilon="))
     assert budget.endswith("at delta 1e-05  noise=local  noise_source=csprng discrete gaussian")
     assert "evaluation=exact, outside epsilon" in lines
-    assert "aggregation=secure: four trips, unsigned keys" in lines
+    assert "aggregation=secure: two trips, signed keys" in lines
     assert "simulated from a seed, so it protects nobody" in outcome.out
     assert f"results: {tmp_path / 'a'}/" in lines
     # The three models stand side by side, each with its own measure and size.
@@ -235,7 +235,7 @@ def test_departures_are_survived_or_told(plan: Path, tmp_path: Path) -> None:
     assert (outcome.code, outcome.out) == (6, "")
     assert "Traceback" not in outcome.err
     last = outcome.err.splitlines()[-1]
-    assert last.startswith("error: 3 rounds in a row found fewer than 5 institutions")
+    assert last.startswith("error: 3 rounds in a row could not be completed by 5 institutions")
     assert not (tmp_path / "a" / "summary.json").exists()
 
 

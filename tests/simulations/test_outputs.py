@@ -58,7 +58,7 @@ def test_summary_says_what_the_run_was(run: Run, splits: Mapping[str, Splits]) -
     assert (summary["delta"], summary["noise"]) == (1e-5, "local")
     assert summary["noise_source"] == "csprng discrete gaussian"
     assert summary["evaluation"] == "exact, outside epsilon"
-    assert (summary["aggregation"], summary["protocol"]) == ("secure", "four trips, unsigned keys")
+    assert (summary["aggregation"], summary["protocol"]) == ("secure", "two trips, signed keys")
     assert summary["noise_multiplier"] == training_mechanism(plan).noise_multiplier > 0
 
 

@@ -18,7 +18,7 @@ from server.aggregation import GlobalModel
 from server.evaluation import metrics
 from server.rounds import RoundReport, initial_model, sparsity_after
 from simulations.grid import InProcessGrid
-from simulations.run import TRIPS, Run, departures, exact_metrics, simulate
+from simulations.run import STAGES, Run, departures, exact_metrics, simulate
 from tests.support import all_splits, small_plan, small_splits
 
 PLAN = small_plan()
@@ -106,12 +106,13 @@ def test_runs_with_dropouts_complete(seed: int) -> None:
     assert min(present) < 4
     assert set(present) <= {0, 3, 4}
     assert watched.run.final.kept == round(85 * 0.25)
-    assert watched.run.final.epoch > 7 or min(present) == 3
+    # A repeated round takes an epoch beyond the one whose keys were sent ahead.
+    assert watched.run.final.epoch >= 7
 
 
 def test_too_many_dropouts_end_the_run_and_keep_its_rounds() -> None:
     watched = Watched(Run(small_plan(aggregation={"attempts": 1})))
-    with pytest.raises(AggregationError, match="found fewer than 3 institutions"):
+    with pytest.raises(AggregationError, match="could not be completed by 3 institutions"):
         simulate(watched.run, SPLITS, 0, 0.35, watched)
     assert 0 < len(watched.run.reports) == len(watched.seen) < 7
     assert watched.run.final is watched.seen[-1][0]
@@ -192,7 +193,9 @@ def departed(seed: int, rate: float) -> dict[tuple[int, str], list[bool]]:
     InProcessGrid(lambda: None, [])  # type: ignore[arg-type] # gives this process a run
     absent = departures(seed, rate)
     return {
-        (node, group): [absent(Message(RecordDict(), node, trip, group_id=group)) for trip in TRIPS]
+        (node, group): [
+            absent(Message(RecordDict(), node, trip, group_id=group)) for trip in STAGES
+        ]
         for node in range(2, 42)
         for group in ("0/1", "0/2", "1/3", "2/4", "3/5")
     }
@@ -203,7 +206,7 @@ def test_departures_have_their_rate_and_last_for_the_attempt() -> None:
     leavers = [trips for trips in gone.values() if any(trips)]
     assert abs(len(leavers) / len(gone) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / len(gone))
     assert all(trips == sorted(trips) for trips in gone.values())
-    firsts = np.bincount([trips.index(True) for trips in leavers], minlength=4)
+    firsts = np.bincount([trips.index(True) for trips in leavers], minlength=3)
     assert firsts.min() > 0
     assert departed(0, 0.3) == gone != departed(1, 0.3)
 

@@ -5,8 +5,34 @@ import hmac
 
 import pytest
 
-from common.crypto.keys import PAIR_MASK, SELF_MASK, SHARE_SEAL, agree, derive, public_key
-from common.crypto.refusals import BadKeyError
+from common.crypto.keys import (
+    CHECK_SLOTS,
+    PAIR_MASK,
+    SELF_MASK,
+    SHARE_SEAL,
+    SIGNED_ADVERT,
+    SIGNED_MEMBER,
+    SIGNED_SURVIVORS,
+    SIGNED_VECTOR,
+    agree,
+    derive,
+    public_key,
+    sign,
+    verify,
+    verifying_key,
+)
+from common.crypto.refusals import BadKeyError, BadSignatureError
+
+LABELS = (
+    PAIR_MASK,
+    SELF_MASK,
+    SHARE_SEAL,
+    CHECK_SLOTS,
+    SIGNED_MEMBER,
+    SIGNED_ADVERT,
+    SIGNED_SURVIVORS,
+    SIGNED_VECTOR,
+)
 
 # RFC 7748, section 6.1.
 BOB = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")
@@ -36,15 +62,25 @@ def test_derivation_is_hkdf_with_the_label_and_binding() -> None:
 
 
 def test_every_label_and_binding_gives_another_key() -> None:
-    keys = {
-        derive(AGREED, label, binding)
-        for label in (PAIR_MASK, SELF_MASK, SHARE_SEAL)
-        for binding in (b"", b"a", b"b")
-    }
-    assert len(keys) == 9
+    keys = {derive(AGREED, label, binding) for label in LABELS for binding in (b"", b"a", b"b")}
+    assert len(keys) == 24
 
 
 def test_no_label_begins_another() -> None:
-    labels = (PAIR_MASK, SELF_MASK, SHARE_SEAL)
-    assert not any(a != b and a.startswith(b) for a in labels for b in labels)
-    assert all(label.endswith(b"/") for label in labels)
+    assert not any(a != b and a.startswith(b) for a in LABELS for b in LABELS)
+    assert all(label.endswith(b"/") for label in LABELS)
+
+
+def test_a_signature_holds_for_one_key_label_and_statement() -> None:
+    public = verifying_key(BOB)
+    signature = sign(BOB, SIGNED_ADVERT, b"a")
+    verify(public, SIGNED_ADVERT, b"a", signature)
+    for key, label, statement, signed in [
+        (public, SIGNED_MEMBER, b"a", signature),
+        (public, SIGNED_ADVERT, b"b", signature),
+        (verifying_key(AGREED), SIGNED_ADVERT, b"a", signature),
+        (public, SIGNED_ADVERT, b"a", signature[:-1]),
+        (b"", SIGNED_ADVERT, b"a", signature),
+    ]:
+        with pytest.raises(BadSignatureError):
+            verify(key, label, statement, signed)

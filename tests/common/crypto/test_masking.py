@@ -18,7 +18,12 @@ class Party:
     def advert(self) -> Advert:
         public = public_key(self.private)
         return Advert(
-            session_tag=bytes(8), mask_public=public, seal_public=bytes(32), seed_hash=bytes(32)
+            session_tag=bytes(8),
+            mask_public=public,
+            seal_public=bytes(32),
+            seed_hash=bytes(32),
+            root=bytes(32),
+            signature=bytes(64),
         )
 
 

@@ -1,51 +1,45 @@
-"""A sealed share opens for its receiver in its context, and in no other way."""
+"""A sealed share opens under its own key, and under no other."""
 
 import pytest
 
-from common.crypto.keys import public_key
-from common.crypto.refusals import BadKeyError, ShareAlteredError
-from common.crypto.sealing import seal, unseal
-from common.entropy import SeededEntropy
+from common.crypto.refusals import ShareAlteredError
+from common.crypto.sealing import SEALED_SIZE, openings, seal, unseal_key, unseal_seed
 
-DEALER, RECEIVER, OTHER = (bytes([i]) * 32 for i in (1, 2, 3))
-CONTEXT = b"run, epoch, a to b"
-SHARES = bytes(66)
+SECRET, CONTEXT = bytes(32), b"run, epoch, a to b"
+SEED_SHARE, KEY_SHARE = b"s" * 33, b"k" * 33
 
 
-def sealed(seed: int = 0) -> bytes:
-    stream = SeededEntropy(seed).stream("seal")
-    return seal(DEALER, public_key(RECEIVER), CONTEXT, SHARES, stream)
-
-
-def test_the_receiver_opens_what_the_dealer_sealed() -> None:
-    assert unseal(RECEIVER, public_key(DEALER), CONTEXT, sealed()) == SHARES
-    assert len(sealed()) == len(SHARES) + 28
-
-
-def test_sealing_again_takes_a_fresh_nonce() -> None:
-    assert sealed(1)[:12] != sealed(2)[:12]
-    assert sealed(1)[12:] != sealed(2)[12:]
-
-
-def test_another_context_key_or_party_does_not_open() -> None:
-    for private, public, context in [
-        (RECEIVER, DEALER, b"run, epoch, b to a"),
-        (RECEIVER, OTHER, CONTEXT),
-        (OTHER, DEALER, CONTEXT),
-    ]:
-        with pytest.raises(ShareAlteredError) as caught:
-            unseal(private, public_key(public), context, sealed())
-        assert caught.value.reason == "share-altered"
-
-
-def test_every_altered_byte_and_length_is_noticed() -> None:
-    good = sealed()
-    altered = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(len(good))]
-    for data in [*altered, good[:-1], good + b"\0", good[:12], good[:5], b""]:
+def test_each_share_opens_under_its_own_key_only() -> None:
+    keys = openings(SECRET, CONTEXT)
+    sealed = seal(keys, SEED_SHARE, KEY_SHARE)
+    assert len(sealed) == SEALED_SIZE == 98
+    assert unseal_seed(sealed, keys.seed) == SEED_SHARE
+    assert unseal_key(sealed, keys.key) == KEY_SHARE
+    for unseal, wrong in ((unseal_seed, keys.key), (unseal_key, keys.seed)):
         with pytest.raises(ShareAlteredError):
-            unseal(RECEIVER, public_key(DEALER), CONTEXT, data)
+            unseal(sealed, wrong)
 
 
-def test_a_low_order_key_is_refused() -> None:
-    with pytest.raises(BadKeyError):
-        seal(DEALER, bytes(32), CONTEXT, SHARES, SeededEntropy(0).stream("seal"))
+@pytest.mark.parametrize("place", range(0, 98, 7))
+def test_any_altered_byte_is_noticed(place: int) -> None:
+    keys = openings(SECRET, CONTEXT)
+    sealed = bytearray(seal(keys, SEED_SHARE, KEY_SHARE))
+    sealed[place] ^= 1
+    unseal, key = (unseal_seed, keys.seed) if place < 49 else (unseal_key, keys.key)
+    with pytest.raises(ShareAlteredError):
+        unseal(bytes(sealed), key)
+
+
+def test_another_context_or_secret_gives_other_keys() -> None:
+    keys = openings(SECRET, CONTEXT)
+    assert len({*keys, *openings(SECRET, b"b to a"), *openings(b"1" * 32, CONTEXT)}) == 6
+
+
+@pytest.mark.parametrize("opening", [b"", bytes(15), bytes(33)])
+def test_a_key_of_another_size_is_refused(opening: bytes) -> None:
+    with pytest.raises(ShareAlteredError):
+        unseal_seed(bytes(98), opening)
+
+
+def test_keys_do_not_show() -> None:
+    assert repr(openings(SECRET, CONTEXT)) == "Openings(...)"

@@ -1,4 +1,4 @@
-"""Adverts and reveals have one strict form; sessions differ in every field."""
+"""Adverts, offers and reveals have one strict form; sessions differ in every field."""
 
 from dataclasses import replace
 
@@ -7,33 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from common.crypto.refusals import OtherSessionError
+from common.crypto.refusals import (
+    BadSignatureError,
+    OtherRosterError,
+    OtherSessionError,
+    UnknownPeerError,
+)
 from common.crypto.session import (
     Advert,
+    Offer,
     Reveal,
-    Session,
-    deal_digest,
+    bitmap,
+    from_bitmap,
     seed_hash,
     share_context,
-    share_points,
+    survivors_statement,
 )
-from common.descriptor import RoundDescriptor
 from common.errors import ProtocolError
+from simulations.rehearsal import Rehearsal
 
-DESCRIPTOR = RoundDescriptor(
-    run="r",
-    plan_hash="aa",
-    roster_hash="bb",
-    round=3,
-    epoch=5,
-    cohort=("a", "b"),
-    threshold=2,
-    ring_bits=20,
-    model_hash="cc",
-    mask_hash="dd",
-    segments=(),
-)
-SESSION = Session.of(DESCRIPTOR)
+REHEARSAL = Rehearsal.of(3)
+DESCRIPTOR = REHEARSAL.descriptor()
+SESSION = REHEARSAL.session
 OTHERS: list[dict[str, object]] = [
     {"run": "s"},
     {"plan_hash": "ab"},
@@ -49,76 +44,125 @@ adverts = st.builds(
     mask_public=keys,
     seal_public=keys,
     seed_hash=keys,
+    root=keys,
+    signature=st.binary(min_size=64, max_size=64),
 )
-reveals = st.lists(st.tuples(st.booleans(), st.binary(min_size=33, max_size=33)), max_size=20).map(
-    lambda rows: Reveal(survived=tuple(r[0] for r in rows), shares=tuple(r[1] for r in rows))
-)
+reveals = st.lists(
+    st.tuples(st.booleans(), st.none() | st.binary(min_size=16, max_size=16)), max_size=20
+).map(lambda rows: Reveal(survived=tuple(r[0] for r in rows), openings=tuple(r[1] for r in rows)))
 
 
 @pytest.mark.parametrize("change", OTHERS, ids=lambda change: next(iter(change)))
 def test_a_descriptor_of_another_session_is_refused_by_field(change: dict[str, object]) -> None:
     SESSION.require(DESCRIPTOR)
-    with pytest.raises(OtherSessionError, match=f"the descriptor's {next(iter(change))} is"):
+    field = next(iter(change))
+    refusal = OtherRosterError if field == "roster_hash" else OtherSessionError
+    with pytest.raises(refusal, match=f"the descriptor's {field} is"):
         SESSION.require(replace(DESCRIPTOR, **change))  # type: ignore[arg-type]
 
 
 def test_every_field_enters_every_hash() -> None:
     sessions = [SESSION, *(SESSION.model_copy(update=change) for change in OTHERS)]
+    advert = REHEARSAL.offers["bank-0000"].advert
     assert len({session.tag for session in sessions}) == 6
-    assert len({deal_digest(session, ["a", "b"], 2) for session in sessions}) == 6
     assert len({seed_hash(bytes(32), session, "a") for session in sessions}) == 6
+    assert len({advert.statement(session, "a") for session in sessions}) == 6
+    assert advert.statement(SESSION, "a") != advert.statement(SESSION, "b")
     assert seed_hash(bytes(32), SESSION, "a") != seed_hash(bytes(32), SESSION, "b")
-    deals = [(["a", "b"], 2), (["a", "b"], 1), (["a", "b", "c"], 2), (["ab"], 2)]
-    assert len({deal_digest(SESSION, names, threshold) for names, threshold in deals}) == 4
 
 
-def test_a_share_context_tells_direction_and_advert() -> None:
-    one, two = (
-        Advert(session_tag=bytes(8), mask_public=bytes(32), seal_public=key, seed_hash=bytes(32))
-        for key in (bytes(32), b"\1" * 32)
-    )
+def test_a_share_context_tells_session_threshold_direction_and_keys() -> None:
     contexts = {
-        share_context(deal, sender, advert, receiver)
-        for deal in (bytes(32), b"\1" * 32)
-        for advert in (one, two)
+        share_context(session, threshold, (sender, receiver), head + static)
+        for session in (SESSION, SESSION.following())
+        for threshold in (2, 3)
+        for head in (bytes(96), b"\1" * 96)
+        for static in (bytes(32), b"\1" * 32)
         for sender, receiver in (("a", "b"), ("b", "a"), ("ab", ""), ("", "ab"))
     }
-    assert len(contexts) == 16
+    assert len(contexts) == 64
 
 
-def test_points_follow_the_sorted_names() -> None:
-    assert share_points({"c", "a", "b"}) == {"a": 1, "b": 2, "c": 3}
+def test_the_following_session_is_the_next_round_and_epoch() -> None:
+    later = SESSION.following()
+    assert (later.round, later.epoch) == (SESSION.round + 1, SESSION.epoch + 1)
+    assert (later.run, later.plan_hash) == (SESSION.run, SESSION.plan_hash)
 
 
 @given(adverts)
-def test_an_advert_takes_105_bytes_and_round_trips(advert: Advert) -> None:
+def test_an_advert_takes_201_bytes_and_round_trips(advert: Advert) -> None:
     data = advert.to_bytes()
-    assert len(data) == 105
+    assert len(data) == 201
     assert Advert.from_bytes(data) == advert
-    for bad in (data[:-1], data + b"\0", b"", b"\2" + data[1:]):
-        with pytest.raises(ProtocolError, match="is not version 1"):
+    for bad in (data[:-1], data + b"\0", b"", b"\1" + data[1:]):
+        with pytest.raises(ProtocolError, match="is not version 2"):
             Advert.from_bytes(bad)
 
 
+@pytest.mark.parametrize(
+    "field", ["mask_public", "seal_public", "seed_hash", "root", "signature", "session_tag"]
+)
+def test_an_advert_is_signed_as_a_whole(field: str) -> None:
+    advert = REHEARSAL.offers["bank-0000"].advert
+    advert.require(SESSION, REHEARSAL.roster, "bank-0000")
+    flipped = bytes([getattr(advert, field)[0] ^ 1]) + getattr(advert, field)[1:]
+    refusal = OtherSessionError if field == "session_tag" else BadSignatureError
+    with pytest.raises(refusal):
+        advert.model_copy(update={field: flipped}).require(SESSION, REHEARSAL.roster, "bank-0000")
+
+
+def test_an_advert_is_signed_for_one_name_and_session() -> None:
+    advert = REHEARSAL.offers["bank-0000"].advert
+    with pytest.raises(BadSignatureError):
+        advert.require(SESSION, REHEARSAL.roster, "bank-0001")
+    with pytest.raises(UnknownPeerError):
+        advert.require(SESSION, REHEARSAL.roster, "sybil")
+    with pytest.raises(OtherSessionError):
+        advert.require(SESSION.following(), REHEARSAL.roster, "bank-0000")
+
+
+def test_an_offer_round_trips_and_another_number_of_shares_is_refused() -> None:
+    offer = REHEARSAL.offers["bank-0001"]
+    advert, sealed = offer.to_bytes()
+    assert Offer.from_bytes(advert, sealed, 3) == offer
+    for members, data in ((2, sealed), (4, sealed), (3, sealed[:-1]), (3, b"")):
+        with pytest.raises(ProtocolError, match="are not"):
+            Offer.from_bytes(advert, data, members)
+
+
 @given(reveals)
-def test_a_reveal_takes_33_bytes_a_member_and_round_trips(reveal: Reveal) -> None:
+def test_a_reveal_takes_16_bytes_a_member_and_round_trips(reveal: Reveal) -> None:
     data = reveal.to_bytes()
-    members = len(reveal.shares)
-    assert len(data) == 3 + (members + 7) // 8 + 33 * members
+    members = len(reveal.openings)
+    assert len(data) <= 3 + 2 * ((members + 7) // 8) + 16 * members
     assert Reveal.from_bytes(data) == reveal
-    for bad in (data[:-1], data + b"\0", b"", b"\2" + data[1:]):
-        with pytest.raises(ProtocolError, match="is not version 1"):
+    for bad in (data[:-1], data + b"\0", b"", b"\1" + data[1:]):
+        with pytest.raises(ProtocolError):
             Reveal.from_bytes(bad)
 
 
-def test_padding_in_a_reveal_is_refused() -> None:
-    data = bytearray(Reveal(survived=(True,), shares=(bytes(33),)).to_bytes())
-    data[3] |= 0x80
-    with pytest.raises(ProtocolError, match="padding"):
-        Reveal.from_bytes(bytes(data))
+@given(st.lists(st.booleans(), max_size=40))
+def test_a_bitmap_round_trips_without_padding(flags: list[bool]) -> None:
+    data = bitmap(flags)
+    assert from_bitmap(data, len(flags)) == tuple(flags)
+    with pytest.raises(ProtocolError):
+        from_bitmap(data + b"\0", len(flags))
+    if len(flags) % 8:
+        with pytest.raises(ProtocolError):
+            from_bitmap(data[:-1] + bytes([data[-1] | 0x80]), len(flags))
 
 
-def test_a_reveal_holds_exactly_one_share_a_member_and_hides_it() -> None:
-    with pytest.raises(ValidationError, match="one share for each"):
-        Reveal(survived=(True,), shares=(bytes(33), bytes(33)))
-    assert "shares" not in repr(Reveal(survived=(True,), shares=(b"secret" + bytes(27),)))
+def test_a_reveal_holds_exactly_one_opening_a_member_and_hides_it() -> None:
+    with pytest.raises(ValidationError, match="one opening for each"):
+        Reveal(survived=(True,), openings=(None, None))
+    assert "openings" not in repr(Reveal(survived=(True,), openings=(b"S" * 16,)))
+
+
+def test_a_survivor_statement_covers_descriptor_and_set() -> None:
+    statements = {
+        survivors_statement(digest, names)
+        for digest in (bytes(32), b"\1" * 32)
+        for names in (("a", "b"), ("a",), ("a", "b", "c"), ("ab",))
+    }
+    assert len(statements) == 8
+    assert survivors_statement(bytes(32), ("b", "a")) == survivors_statement(bytes(32), ("a", "b"))

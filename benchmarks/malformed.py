@@ -1,0 +1,36 @@
+"""Is a million malformed inputs refused by type, or read as exactly what it says?
+
+`python benchmarks/malformed.py [INPUTS] [--json]`; the first untyped error ends it.
+"""
+
+import argparse
+import json
+import time
+from collections import Counter
+
+from simulations.mutations import mutations, require_refused_or_itself
+
+
+def main() -> None:
+    """Feed every decoder in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("inputs", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--json", action="store_true", help="end with one flat JSON object")
+    options = parser.parse_args()
+    refused: Counter[str] = Counter()
+    started = time.perf_counter()
+    for decoder, data in mutations(options.inputs, seed=0):
+        refused[decoder.name] += require_refused_or_itself(decoder, data)
+    figures = {
+        "inputs": options.inputs,
+        "untyped_errors": 0,
+        "seconds": round(time.perf_counter() - started, 1),
+        **{f"refused_{name}": count for name, count in refused.items()},
+    }
+    print(
+        json.dumps(figures) if options.json else "\n".join(f"{k}: {v}" for k, v in figures.items())
+    )
+
+
+if __name__ == "__main__":
+    main()

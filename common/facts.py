@@ -1,0 +1,31 @@
+"""What every output of a run says about how it was protected."""
+
+from common.plan import Plan
+
+NOISE_SOURCE = "csprng discrete gaussian"
+
+EVALUATION = "exact, outside epsilon"
+
+
+def facts_of(plan: Plan) -> dict[str, str]:
+    """Return the facts by name: budget, noise, evaluation, aggregation."""
+    private, secure = plan.privacy.epsilon != "none", plan.aggregation.kind == "secure"
+    return {
+        "planned_epsilon": f"{plan.privacy.epsilon}",
+        "delta": f"{plan.privacy.delta:g}",
+        "noise": plan.privacy.noise if private else "none",
+        "noise_source": NOISE_SOURCE if private else "none",
+        "evaluation": EVALUATION,
+        "aggregation": plan.aggregation.kind,
+        "protocol": "two trips, signed keys" if secure else "unmasked (research)",
+    }
+
+
+def warnings_of(plan: Plan) -> list[str]:
+    """Return what must be said loudly wherever the plan is shown or begins to run."""
+    warnings = []
+    if plan.privacy.epsilon == "none":
+        warnings.append("epsilon is none: NO differential privacy, the model may reveal records")
+    if plan.aggregation.kind == "plain":
+        warnings.append("aggregation is plain: the server sees every institution's update")
+    return warnings
