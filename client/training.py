@@ -61,6 +61,39 @@ def train(
     return (network.flat - start).cpu().numpy()
 
 
+@dataclass(frozen=True, slots=True)
+class SharedStep:
+    """The public parameters of a round's one step under shared noise.
+
+    Each value of the clipped sum saturates at ``bound`` before noise; ``grid`` has a share of it.
+    """
+
+    sample_rate: float
+    max_grad_norm: float
+    bound: float
+    grid: Grid
+
+
+def release(
+    network: Network, examples: Examples, shared: SharedStep, stream: Stream
+) -> NDArray[np.int64]:
+    """Return one batch's clipped sum with this share of the noise, in levels [kept].
+
+    The values are those of the surviving weights of the loaded network, in their order.
+    """
+    stream = keystream(stream(32))
+    batch = torch.from_numpy(poisson_sample(len(examples), shared.sample_rate, stream))
+    clipped_sum = ClippedSum(network, shared.max_grad_norm)
+    try:
+        device = network.flat.device
+        features = torch.from_numpy(examples.features)[batch].to(device)
+        gradient = clipped_sum(features, torch.from_numpy(examples.labels)[batch].to(device))
+    finally:
+        clipped_sum.close()
+    values = gradient[network.mask > 0].clamp_(-shared.bound, shared.bound)
+    return shared.grid.release(values.cpu().numpy(), stream)
+
+
 def step(  # noqa: PLR0913, PLR0917  (what a step reads, all of it per round or per batch)
     network: Network,
     clipped_sum: ClippedSum,

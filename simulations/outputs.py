@@ -40,6 +40,7 @@ def summarise(
         "auc_private": released[-1] if released and isfinite(released[-1]) else None,
         "pr_auc": pr_auc,
         "epsilon": run.epsilon if private else "none",
+        "epsilon_if_others_collude": run.abandoned_epsilon if private else "none",
         "sparsity": 1 - model.kept / model.mask.size,
         "weights_total": model.mask.size,
         "weights_kept": model.kept,

@@ -19,6 +19,7 @@ from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
 from common.privacy.budgets import accounted_delta, training_mechanism
+from common.privacy.shared import abandoned_epsilon
 from server.aggregation import GlobalModel
 from server.app import Task
 from server.app import build_app as build_server
@@ -55,6 +56,11 @@ class Run:
         steps = self.finished * self.plan.training.steps
         spent = replace(training_mechanism(self.plan), steps=steps)
         return spent.epsilon(accounted_delta(self.plan), self.plan.privacy.accountant)
+
+    @property
+    def abandoned_epsilon(self) -> float:
+        """The same if every other institution tells the server its share of the noise."""
+        return abandoned_epsilon(self.plan, self.finished * self.plan.training.steps)
 
 
 def simulate(

@@ -30,6 +30,7 @@ SUMMARY: dict[str, type] = {
     "auc_private": float,
     "pr_auc": float,
     "epsilon": float,
+    "epsilon_if_others_collude": float,
     "delta": float,
     "sparsity": float,
     "weights_total": int,

@@ -3,8 +3,8 @@
 Its weight at x is exp(-x^2 / 2 sigma^2) (Canonne, Kamath and Steinke 2020). A small one is drawn
 by the alias method (Walker 1977; Vose 1991): a table of `CELLS` cells, a cell and an 80-bit
 threshold a draw. A large one is the sum of two small ones, k A + B, whose weights are off by a
-factor of 1 +- 4 exp(-2 pi^2 tau^2) at most, tau = sigma_A sigma_B / sigma (Micciancio and Walter
-2017, theorem 3.1): nothing beside the table, because `MAX_SIGMA` keeps tau at 2 or more.
+factor of 1 +- 4 exp(-2 pi^2 tau^2) at most, tau = sigma_A sigma_B / sigma (Peikert 2010,
+convolution of discrete Gaussians): nothing beside the table, because `MAX_SIGMA` keeps tau at 2 or more.
 """
 
 from dataclasses import dataclass

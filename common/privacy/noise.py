@@ -51,9 +51,10 @@ class Grid:
         return np.floor(offsets, out=offsets).astype(np.int64)
 
     def release(self, values: NDArray[np.floating], stream: Stream) -> Levels:
-        """Return ``values`` [n] in levels with noise."""
+        """Return ``values`` [n] in levels with noise; none where sigma is 0."""
         levels = self.levels(values, stream)
-        levels += discrete_gaussian(self.sigma, len(values), stream)
+        if self.sigma > 0:
+            levels += discrete_gaussian(self.sigma, len(values), stream)
         return levels
 
     def perturb(self, values: NDArray[np.float32], stream: Stream) -> None:
@@ -70,8 +71,8 @@ def grid_of(
 
     ``size`` is the number of values a record may move, by ``max_grad_norm`` in all (L2). Rounded
     with random offsets, S levels become at most sqrt(S^2 + d/4 + l (S + sqrt(d)/2)), l = sqrt(2
-    log(1 / `ROUNDING_FAILURE`)), but for that chance (Kairouz et al. 2021, proposition 26: the
-    difference of two neighbours is rounded at random), and always at most S + sqrt(d). A discrete
+    log(1 / `ROUNDING_FAILURE`)), but for that chance (Kairouz et al. 2021, randomized rounding:
+    the difference of two neighbours is rounded at random), and always at most S + sqrt(d). A discrete
     Gaussian is the rounding of a continuous one of variance sigma^2 - 1/12, which is what the
     accountant prices, up to what `require_reserve` charges.
 
