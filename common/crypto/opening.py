@@ -2,7 +2,8 @@
 
 Source: Bonawitz et al. 2017, figure 4, round 4. Who spoils an opening is found out: a key that
 does not open what a dealer signed blames the revealer, and shares that open but rebuild no
-advertised secret blame their dealer.
+advertised secret blame their dealer. An opening that is not given blames nobody: its dealer may
+have dealt what does not open, or its bearer may withhold what does.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -82,9 +83,10 @@ def unmask(
 
     Raises:
         TooFewSurvivorsError: survivors or sound reveals are below the threshold.
-        SpoiledOpeningError: a dealer's shares do not rebuild what it advertised.
+        SpoiledOpeningError: a dealer's shares rebuild another secret than it advertised.
         ProtocolError: a masked vector is not of the descriptor's ring and length.
-        AggregationError: names do not fit together, or the check slots do not add up.
+        AggregationError: names do not fit together, openings of one secret are withheld, or
+            the check slots do not add up.
     """
     cohort, bits = descriptor.cohort, descriptor.ring_bits
     _require_within("offers", cohort, offers)
@@ -166,11 +168,11 @@ def _rebuild(
     session, threshold = Session.of(descriptor), descriptor.threshold
     points = {name: place for place, name in enumerate(roster.names, 1)}
     lagrange: dict[tuple[str, ...], list[int]] = {}
-    secrets, spoilt = {}, []
+    secrets, spoilt, short = {}, [], {}
     for name in descriptor.cohort:
         bearers = tuple(bearer for bearer, given in shares.items() if name in given)[:threshold]
         if len(bearers) < threshold:
-            spoilt.append(name)
+            short[name] = len(bearers)
             continue
         if bearers not in lagrange:
             lagrange[bearers] = weights([points[bearer] for bearer in bearers], threshold)
@@ -183,6 +185,11 @@ def _rebuild(
             secrets[name] = secret
     if spoilt:
         raise SpoiledOpeningError(spoilt, "dealt shares that rebuild no advertised secret")
+    for name, given in short.items():
+        raise AggregationError(
+            f"{given} openings were given for {name!r}, {threshold} are needed: whether it dealt"
+            " badly or others withhold cannot be told; go on to the next round"
+        )
     return secrets
 
 

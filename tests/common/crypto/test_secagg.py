@@ -14,7 +14,7 @@ from common.crypto.masking import pair_keys
 from common.crypto.opening import SpoiledOpeningError, require_offer
 from common.crypto.refusals import BadKeyError, BadSignatureError, RingError, ShareAlteredError
 from common.crypto.ring import RingVector, check_slots
-from common.crypto.session import Offer
+from common.crypto.session import Offer, Reveal
 from common.crypto.terms import Terms
 from common.descriptor import Segment
 from common.errors import AggregationError, ProtocolError, TooFewSurvivorsError
@@ -197,12 +197,38 @@ def test_a_share_that_does_not_open_costs_its_dealer_nothing_else() -> None:
     assert np.array_equal(opened.total, ring_sum(NAMES))
 
 
-def test_a_dealer_whose_shares_rebuild_nothing_is_named() -> None:
-    rehearsal = cheat(NAMES[1], (bytes(98),) * 5)
-    performance = rehearsal.mask(ring_vectors())
-    with pytest.raises(SpoiledOpeningError, match="bank-0001") as caught:
+def withholding(reveal: Reveal, place: int) -> Reveal:
+    openings = (*reveal.openings[:place], None, *reveal.openings[place + 1 :])
+    return reveal.model_copy(update={"openings": openings})
+
+
+def test_a_revealer_that_withholds_an_opening_cannot_frame_its_dealer(played: Performance) -> None:
+    survivors = NAMES[:4]
+    reveals = played.reveals(survivors)
+    framing = reveals | {NAMES[3]: withholding(reveals[NAMES[3]], 1)}
+    with pytest.raises(AggregationError, match="3 openings were given") as caught:
+        played.open(survivors, framing)
+    assert not isinstance(caught.value, SpoiledOpeningError)
+    assert np.array_equal(played.open(survivors, reveals).total, ring_sum(survivors))
+
+
+def test_a_dealer_whose_shares_open_nowhere_loses_the_round_unnamed() -> None:
+    performance = cheat(NAMES[1], (bytes(98),) * 5).mask(ring_vectors())
+    with pytest.raises(AggregationError, match="0 openings") as caught:
         performance.open(NAMES)
-    assert caught.value.culprits == (NAMES[1],)
+    assert not isinstance(caught.value, SpoiledOpeningError)
+
+
+def test_who_lies_is_named_though_another_withholds(played: Performance) -> None:
+    survivors = NAMES[:4]
+    reveals = played.reveals(survivors)
+    framing = reveals | {NAMES[3]: withholding(reveals[NAMES[3]], 1)}
+    offer = FIVE.offers[NAMES[2]]
+    draft = offer.advert.model_copy(update={"seed_hash": bytes(32)})
+    lying = replace(played, offers=played.offers | {NAMES[2]: Offer(draft, offer.sealed)})
+    with pytest.raises(SpoiledOpeningError) as caught:
+        lying.open(survivors, framing)
+    assert caught.value.culprits == (NAMES[2],)
 
 
 def test_a_dealer_of_another_secret_is_named() -> None:
