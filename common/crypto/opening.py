@@ -14,7 +14,7 @@ import numpy as np
 from common.crypto import merkle, prg, sealing
 from common.crypto.keys import agree, public_key
 from common.crypto.masking import pair_keys, self_key
-from common.crypto.refusals import ShareAlteredError
+from common.crypto.refusals import DuplicatePeerError, ShareAlteredError
 from common.crypto.ring import RingVector, check_slots, require_range
 from common.crypto.roster import Roster
 from common.crypto.session import Advert, Offer, Parcel, Reveal, Session, seed_hash
@@ -52,6 +52,20 @@ def require_offer(offer: Offer, session: Session, roster: Roster, name: str) -> 
         raise ShareAlteredError(f"the shares of {name!r} are not those it signed")
     for key in (advert.mask_public, advert.seal_public):
         agree(bytes(32), key)  # a key of low order would stop every institution
+    if advert.mask_public == advert.seal_public:
+        raise DuplicatePeerError(f"{name!r} advertises one key for masks and for sealing")
+
+
+def sharing(offers: Mapping[str, Offer]) -> tuple[str, ...]:
+    """Return, sorted, who offers a key that another offers too.
+
+    Every institution would refuse both. Who copied whom cannot be told, so neither is a culprit.
+    """
+    holders: dict[bytes, list[str]] = {}
+    for name, offer in offers.items():
+        for key in {offer.advert.mask_public, offer.advert.seal_public}:
+            holders.setdefault(key, []).append(name)
+    return tuple(sorted({name for names in holders.values() if len(names) > 1 for name in names}))
 
 
 def parcels(

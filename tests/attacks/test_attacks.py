@@ -18,19 +18,21 @@ from common import messages as wire
 from common.crypto import keys
 from common.crypto.refusals import ColludersError
 from common.crypto.roster import Roster
-from common.crypto.session import Advert, survivors_statement
+from common.crypto.session import Advert, Session, survivors_statement
 from common.crypto.terms import Terms
 from common.descriptor import RoundDescriptor, Segment
 from common.errors import PlanError
 from common.plan import plan_from_dict
 from common.pruning.masks import mask_hash, pack_mask
 from server.aggregation import Attempt
+from simulations.faults import toy_plan
 from simulations.rehearsal import seeded_identity
 from tests.attacks.theatre import (
     Theatre,
     described,
     flipped,
     half_mask,
+    prunable,
     session_of,
     signed,
     swapped,
@@ -668,6 +670,36 @@ def test_another_mask_described_to_one_institution_leaves_it_out() -> None:
 
     theatre = Theatre()
     assert shown_to_one(theatre, other) == ALL[1:]
+
+
+def test_a_copied_key_costs_both_their_round_and_nobody_more() -> None:
+    theatre = Theatre(prunable(toy_plan(7)))
+    right, asked = theatre.call, []
+
+    def call(requests: Any, expected: Any, group: str) -> Any:
+        replies = right(requests, expected, group)
+        if expected is wire.AdvertiseReply:
+            session = Session(
+                run="run",
+                plan_hash=theatre.plan.digest(),
+                roster_hash=theatre.roster.digest,  # type: ignore[union-attr]
+                round=theatre.model.round,
+                epoch=theatre.model.epoch,
+            )
+            key = Advert.from_bytes(replies["bank-2"].advert).mask_public
+            own = Advert.from_bytes(replies["bank-1"].advert)
+            copied = signed(own.model_copy(update={"mask_public": key}), session, "bank-1")
+            replies["bank-1"] = replace(replies["bank-1"], advert=copied.to_bytes())
+        elif expected is wire.UpdateReply:
+            asked.extend(requests)
+        return replies
+
+    theatre.call = call  # type: ignore[method-assign]
+    attempt = Attempt(theatre.model, theatre.plan, "run", theatre)
+    others = tuple(name for name in theatre.plan.names if name not in {"bank-1", "bank-2"})
+    assert attempt.run()[0] == tuple(asked) == others
+    assert not attempt.culprits
+    assert not theatre.refused
 
 
 @pytest.mark.parametrize(("threshold", "colluders"), [(4, 3), (4, 100), (3, 1), (5, 5)])

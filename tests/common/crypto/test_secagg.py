@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from common.crypto import merkle, prg, secagg
 from common.crypto.keys import SIGNED_ADVERT, sign
 from common.crypto.masking import pair_keys
-from common.crypto.opening import SpoiledOpeningError, require_offer
-from common.crypto.refusals import BadKeyError, BadSignatureError, RingError, ShareAlteredError
+from common.crypto.opening import SpoiledOpeningError, require_offer, sharing
+from common.crypto.refusals import (
+    BadKeyError,
+    BadSignatureError,
+    DuplicatePeerError,
+    RingError,
+    ShareAlteredError,
+)
 from common.crypto.ring import RingVector, check_slots
 from common.crypto.session import Offer, Reveal
 from common.crypto.terms import Terms
@@ -259,15 +265,34 @@ def test_offers_are_checked_as_a_whole() -> None:
             require_offer(bad, FIVE.session, FIVE.roster, NAMES[0])
 
 
+def resigned(name: str, **keys: bytes) -> Offer:
+    """Return an offer with other public keys, signed by its owner."""
+    draft = FIVE.offers[name].advert.model_copy(update=keys)
+    private = FIVE.parties[name].identity.signing_private
+    signature = sign(private, SIGNED_ADVERT, draft.statement(FIVE.session, name))
+    return Offer(draft.model_copy(update={"signature": signature}), FIVE.offers[name].sealed)
+
+
 def test_an_offer_with_a_low_order_key_is_refused() -> None:
-    weak = FIVE.offers[NAMES[0]].advert.model_copy(update={"seal_public": bytes(32)})
-    key = FIVE.parties[NAMES[0]].identity.signing_private
-    signature = sign(key, SIGNED_ADVERT, weak.statement(FIVE.session, NAMES[0]))
-    advert = weak.model_copy(update={"signature": signature})
+    weak = resigned(NAMES[0], seal_public=bytes(32))
     with pytest.raises(BadKeyError):
-        require_offer(
-            Offer(advert, FIVE.offers[NAMES[0]].sealed), FIVE.session, FIVE.roster, NAMES[0]
-        )
+        require_offer(weak, FIVE.session, FIVE.roster, NAMES[0])
+
+
+def test_an_offer_of_one_key_for_both_uses_is_refused() -> None:
+    own = FIVE.offers[NAMES[0]].advert
+    double = resigned(NAMES[0], seal_public=own.mask_public)
+    with pytest.raises(DuplicatePeerError, match="bank-0000"):
+        require_offer(double, FIVE.session, FIVE.roster, NAMES[0])
+    require_offer(resigned(NAMES[0]), FIVE.session, FIVE.roster, NAMES[0])
+
+
+@pytest.mark.parametrize("use", ["mask_public", "seal_public"])
+def test_all_that_share_a_key_are_found(use: str) -> None:
+    assert sharing(FIVE.offers) == ()
+    copied = {use: FIVE.offers[NAMES[3]].advert.mask_public}
+    offers = FIVE.offers | {name: resigned(name, **copied) for name in NAMES[:2]}
+    assert sharing(offers) == (NAMES[0], NAMES[1], NAMES[3])
 
 
 def test_too_few_survivors_or_reveals_leave_the_sum_closed(played: Performance) -> None:
