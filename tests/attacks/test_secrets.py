@@ -77,7 +77,7 @@ def gathered(theatre: Theatre) -> set[bytes]:
         return served
 
     for bank in theatre.banks.values():
-        bank.serve = gathering(bank.serve)  # type: ignore[method-assign]
+        bank.serve = gathering(bank.serve)  # type: ignore[assignment,method-assign]
     return found
 
 
@@ -108,7 +108,7 @@ def through_the_app(theatre: Theatre, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(update, "_compute", compute)
     for node, bank in banks.items():
-        bank.serve = answering(node)  # type: ignore[method-assign]
+        bank.serve = answering(node)  # type: ignore[assignment,method-assign]
 
 
 @pytest.mark.parametrize("name", ATTACKS)
