@@ -5,10 +5,16 @@ Pure: a `Book` is built from entries and answers with drafts of further ones, or
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from client.entries import GENESIS, Budget, Draft, Entry, Kept, Mark, Part, Place, Release, chained
 from client.limits import Limits, Spent
-from client.policy import RoundReplayedError
+from client.policy import (
+    EpochReplayedError,
+    RoundChargedError,
+    RoundOpenedError,
+    SignedTwiceError,
+)
 from client.refusals import (
     ClockSetBackError,
     LedgerAlteredError,
@@ -16,9 +22,18 @@ from client.refusals import (
     OverdrawnError,
     RunReopenedError,
 )
+from common.crypto.refusals import MaskedTwiceError
+from common.errors import PolicyError
 
 CLOCK_SLACK = 300
 """Seconds a clock may go back: enough for time servers to correct it."""
+
+_SECOND_USE: Final[dict[Mark, type[PolicyError]]] = {
+    "epoch": EpochReplayedError,
+    "masked": MaskedTwiceError,
+    "signed": SignedTwiceError,
+    "opened": RoundOpenedError,
+}
 
 
 @dataclass
@@ -93,10 +108,10 @@ class Book:
         return self._marks.get((mark, _scope(mark, place.run, place.plan_hash)), -1)
 
     def marked(self, mark: Mark, place: Place) -> list[Draft]:
-        """Return the draft that marks a place; raise `RoundReplayedError` if it is past."""
+        """Return the draft that marks a place; refuse a second use, by its own error."""
         value, last = (place.round if mark == "opened" else place.epoch), self.last(mark, place)
         if value <= last:
-            raise RoundReplayedError(f"{mark}: {value} is in the past, the last was {last}")
+            raise _SECOND_USE[mark](f"{mark}: {value} is in the past, the last was {last}")
         return [Draft(mark, place)]
 
     def charge(
@@ -108,7 +123,7 @@ class Book:
             RunReopenedError: the run is over, or was of another plan or table.
             OverLimitError: its whole budget would pass a limit.
             OverdrawnError: the round releases what was not reserved.
-            RoundReplayedError: this round or a later one was charged.
+            RoundChargedError: this round or a later one was charged.
         """
         account, drafts = self.accounts.get(place.run), list[Draft]()
         if account is None:
@@ -121,7 +136,7 @@ class Book:
         elif (account.plan_hash, account.table) != (place.plan_hash, self.table):
             raise RunReopenedError(f"run {place.run!r} was of another plan or table: begin a new")
         if place.round <= account.last_round:
-            raise RoundReplayedError(
+            raise RoundChargedError(
                 f"round {place.round} was charged before and its vector is lost: sit it out"
             )
         for release in releases:

@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 
 from client.entries import Standing
 from client.memory import Memory
-from common.crypto.refusals import OtherRosterError
+from common.crypto.refusals import (
+    CohortWithoutMeError,
+    OtherRosterError,
+    TooFewParticipantsError,
+)
 from common.descriptor import RoundDescriptor
 from common.errors import PolicyError, ProtocolError
 from common.layout import Layout
@@ -25,10 +29,46 @@ class RunChangedError(PolicyError):
     reason = "another run or plan"
 
 
-class RoundReplayedError(PolicyError):
-    """A round or epoch that is over, or whose sum may have been opened already."""
+class RoundOutsidePlanError(PolicyError):
+    """A round that the plan does not have."""
 
-    reason = "round or epoch is over"
+    reason = "round is not in the plan"
+
+
+class RoundReplayedError(PolicyError):
+    """A round before the last one this institution computed."""
+
+    reason = "round is over"
+
+
+class RoundOpenedError(PolicyError):
+    """A round whose sum may have been opened: with one survivor less, another would show it."""
+
+    reason = "round was opened"
+
+
+class RoundChargedError(PolicyError):
+    """A round that was charged and whose vector is lost: computing it again is a release more."""
+
+    reason = "round was charged"
+
+
+class RetrainingError(PolicyError):
+    """A repeated round with another model, mask or segments: a second release of the records."""
+
+    reason = "repeated round differs"
+
+
+class EpochReplayedError(PolicyError):
+    """An epoch whose keys went out before."""
+
+    reason = "epoch is over"
+
+
+class SignedTwiceError(PolicyError):
+    """A survivor set of an epoch in which this institution has signed one before."""
+
+    reason = "survivors were signed"
 
 
 class TermsChangedError(PolicyError):
@@ -38,13 +78,13 @@ class TermsChangedError(PolicyError):
 
 
 class CohortChangedError(TermsChangedError):
-    """The cohort leaves this institution out or names another outside the plan."""
+    """The cohort names an institution outside the plan."""
 
     reason = "cohort differs from the plan"
 
 
 class ThresholdChangedError(TermsChangedError):
-    """The threshold is not the plan's, or the cohort is below it."""
+    """The threshold is not the plan's."""
 
     reason = "threshold differs from the plan"
 
@@ -89,18 +129,18 @@ def require_epoch(standing: Standing, round_number: int, epoch: int, plan: Plan)
     """Let a new epoch of the current or a later round begin."""
     require_round(standing, round_number, plan)
     if epoch <= standing.epoch:
-        raise RoundReplayedError(f"epoch {epoch} is in the past")
+        raise EpochReplayedError(f"epoch {epoch} is in the past")
 
 
 def require_round(standing: Standing, round_number: int, plan: Plan) -> None:
     """Let the current or a later round of this run be worked on, if it was not opened."""
     if not 0 <= round_number <= plan.training.rounds:
-        raise RoundReplayedError(f"round {round_number} is not in the plan")
+        raise RoundOutsidePlanError(f"round {round_number} is not in the plan")
     if round_number < standing.round:
         raise RoundReplayedError(f"round {round_number} is in the past")
     # A second opening of a round, with one survivor less, would reveal that survivor.
     if round_number <= standing.opened:
-        raise RoundReplayedError(f"round {round_number} may have been opened already")
+        raise RoundOpenedError(f"round {round_number} may have been opened already")
 
 
 def require_descriptor(
@@ -110,12 +150,17 @@ def require_descriptor(
     approved = (plan.digest(), memory.run or descriptor.run)
     if (descriptor.plan_hash, descriptor.run) != approved:
         raise RunChangedError("descriptor is of another run or plan than the approved one")
-    if not set(descriptor.cohort) <= set(plan.names) or name not in descriptor.cohort:
-        raise CohortChangedError("cohort leaves me out or names an institution outside the plan")
-    if descriptor.threshold != plan.threshold or len(descriptor.cohort) < plan.threshold:
+    if not set(descriptor.cohort) <= set(plan.names):
+        raise CohortChangedError("cohort names an institution outside the plan")
+    if name not in descriptor.cohort:
+        raise CohortWithoutMeError(f"the cohort leaves out {name!r}, which is asked for a vector")
+    if descriptor.threshold != plan.threshold:
         raise ThresholdChangedError(
-            f"threshold {descriptor.threshold} over {len(descriptor.cohort)} institutions is not"
-            f" the plan's {plan.threshold}"
+            f"threshold {descriptor.threshold} is not the plan's {plan.threshold}"
+        )
+    if len(descriptor.cohort) < plan.threshold:
+        raise TooFewParticipantsError(
+            f"a cohort of {len(descriptor.cohort)} is below {plan.threshold}: repeat the round"
         )
     if descriptor.ring_bits != plan.aggregation.ring_bits:
         raise RingChangedError(f"ring of {descriptor.ring_bits} bits is not the plan's")

@@ -135,7 +135,7 @@ def sign(
 ) -> tuple[Memory, wire.SignReply]:
     """Put this institution's name to a survivor set, when not all of the cohort survived."""
     state = State.from_bytes(memory.secrets)
-    masked = state.masked_for(request.digest)
+    masked = state.masked_for(request.digest, request.survivors)
     signed, signature = secagg.sign(institution.party(memory), masked, request.survivors)
     institution.mark("signed", masked.session)
     state = state.model_copy(update={"current": signed})
@@ -147,7 +147,7 @@ def unmask(
 ) -> tuple[Memory, wire.UnmaskReply]:
     """Open this institution's part of the sum over the survivors, once."""
     state = State.from_bytes(memory.secrets)
-    masked = state.masked_for(request.digest)
+    masked = state.masked_for(request.digest, request.survivors)
     signatures = by_name(request.signers, request.signatures)
     revealed, reveal = secagg.reveal(
         institution.party(memory), masked, request.survivors, signatures

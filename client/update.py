@@ -13,7 +13,7 @@ from client.entries import Place
 from client.memory import Memory
 from client.policy import (
     ModelChangedError,
-    RoundReplayedError,
+    RetrainingError,
     require_descriptor,
     require_nested,
     require_roster,
@@ -74,7 +74,7 @@ def update(
         raise ModelChangedError("model or mask is not the one the descriptor names")
     binding = _binding(descriptor)
     if descriptor.round == standing.round and binding != standing.binding:
-        raise RoundReplayedError("a repeated round shows another model, mask or segments")
+        raise RetrainingError("a repeated round shows another model, mask or segments")
     accepted = (
         None
         if plan.aggregation.kind == "plain"

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from common.crypto.terms import Terms, default_threshold
+from common.crypto.terms import Terms, default_threshold, withstood
 from common.errors import PlanError
 from common.parsing import read_toml, validated
 from common.pruning.schedules import SCHEDULES
@@ -195,7 +195,7 @@ class Plan(Section):
                 f"threshold {self.threshold} of {len(names)} institutions is out of range:"
                 f" set aggregation.threshold from {max(least, len(names) // 2 + 1)} to {len(names)}"
             )
-        most = 2 * self.threshold - len(names) - 1
+        most = withstood(self.threshold, len(names))
         if self.aggregation.kind == "secure" and self.aggregation.colluders > most:
             raise ValueError(
                 f"threshold {self.threshold} of {len(names)} institutions withstands {most}"

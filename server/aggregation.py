@@ -166,7 +166,10 @@ class Attempt:
         for name, reply in replies.items():
             with _blaming(name):
                 offers[name] = self._offer(reply, session, name)
-        return self._enough(offers, "advertised keys")
+        if alike := opening.sharing(offers):
+            log.warning("left out of this epoch, for they share a key: %s", ", ".join(alike))
+        unlike = {name: offer for name, offer in offers.items() if name not in alike}
+        return self._enough(unlike, "advertised keys")
 
     def _offer(
         self, reply: wire.AdvertiseReply | wire.UpdateReply, session: Session, name: str

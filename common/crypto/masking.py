@@ -18,6 +18,10 @@ class PairKeys(NamedTuple):
     added: list[bytes]
     subtracted: list[bytes]
 
+    def __repr__(self) -> str:
+        """Show how many keys there are and none of them."""
+        return f"PairKeys({len(self.added)} added, {len(self.subtracted)} subtracted)"
+
 
 def self_key(seed: bytes, descriptor_digest: bytes) -> bytes:
     """Return the key of an institution's self mask."""

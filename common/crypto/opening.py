@@ -2,7 +2,8 @@
 
 Source: Bonawitz et al. 2017, figure 4, round 4. Who spoils an opening is found out: a key that
 does not open what a dealer signed blames the revealer, and shares that open but rebuild no
-advertised secret blame their dealer.
+advertised secret blame their dealer. An opening that is not given blames nobody: its dealer may
+have dealt what does not open, or its bearer may withhold what does.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,7 +14,7 @@ import numpy as np
 from common.crypto import merkle, prg, sealing
 from common.crypto.keys import agree, public_key
 from common.crypto.masking import pair_keys, self_key
-from common.crypto.refusals import ShareAlteredError
+from common.crypto.refusals import DuplicatePeerError, ShareAlteredError
 from common.crypto.ring import RingVector, check_slots, require_range
 from common.crypto.roster import Roster
 from common.crypto.session import Advert, Offer, Parcel, Reveal, Session, seed_hash
@@ -51,6 +52,20 @@ def require_offer(offer: Offer, session: Session, roster: Roster, name: str) -> 
         raise ShareAlteredError(f"the shares of {name!r} are not those it signed")
     for key in (advert.mask_public, advert.seal_public):
         agree(bytes(32), key)  # a key of low order would stop every institution
+    if advert.mask_public == advert.seal_public:
+        raise DuplicatePeerError(f"{name!r} advertises one key for masks and for sealing")
+
+
+def sharing(offers: Mapping[str, Offer]) -> tuple[str, ...]:
+    """Return, sorted, who offers a key that another offers too.
+
+    Every institution would refuse both. Who copied whom cannot be told, so neither is a culprit.
+    """
+    holders: dict[bytes, list[str]] = {}
+    for name, offer in offers.items():
+        for key in {offer.advert.mask_public, offer.advert.seal_public}:
+            holders.setdefault(key, []).append(name)
+    return tuple(sorted({name for names in holders.values() if len(names) > 1 for name in names}))
 
 
 def parcels(
@@ -82,9 +97,10 @@ def unmask(
 
     Raises:
         TooFewSurvivorsError: survivors or sound reveals are below the threshold.
-        SpoiledOpeningError: a dealer's shares do not rebuild what it advertised.
+        SpoiledOpeningError: a dealer's shares rebuild another secret than it advertised.
         ProtocolError: a masked vector is not of the descriptor's ring and length.
-        AggregationError: names do not fit together, or the check slots do not add up.
+        AggregationError: names do not fit together, openings of one secret are withheld, or
+            the check slots do not add up.
     """
     cohort, bits = descriptor.cohort, descriptor.ring_bits
     _require_within("offers", cohort, offers)
@@ -166,11 +182,11 @@ def _rebuild(
     session, threshold = Session.of(descriptor), descriptor.threshold
     points = {name: place for place, name in enumerate(roster.names, 1)}
     lagrange: dict[tuple[str, ...], list[int]] = {}
-    secrets, spoilt = {}, []
+    secrets, spoilt, short = {}, [], {}
     for name in descriptor.cohort:
         bearers = tuple(bearer for bearer, given in shares.items() if name in given)[:threshold]
         if len(bearers) < threshold:
-            spoilt.append(name)
+            short[name] = len(bearers)
             continue
         if bearers not in lagrange:
             lagrange[bearers] = weights([points[bearer] for bearer in bearers], threshold)
@@ -183,6 +199,11 @@ def _rebuild(
             secrets[name] = secret
     if spoilt:
         raise SpoiledOpeningError(spoilt, "dealt shares that rebuild no advertised secret")
+    for name, given in short.items():
+        raise AggregationError(
+            f"{given} openings were given for {name!r}, {threshold} are needed: whether it dealt"
+            " badly or others withhold cannot be told; go on to the next round"
+        )
     return secrets
 
 

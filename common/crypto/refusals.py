@@ -5,7 +5,7 @@ ProtocolError
 ├── BadSignatureError         bad-signature         not signed by the roster's key
 ├── CohortWithoutMeError      cohort-without-me     asked to mask for a cohort it is not in
 ├── ColludersError            colluders             too many for the threshold to withstand
-├── DeadAndAliveError         dead-and-alive        a second opening of the same round
+├── DeadAndAliveError         dead-and-alive        a second opening, for other survivors
 ├── DuplicatePeerError        duplicate-peer        one key under two names, one name twice
 ├── MaskedTwiceError          masked-twice          a second vector under the same masks
 ├── MissingShareError         share-missing         a cohort member's keys or shares are absent
@@ -20,6 +20,7 @@ ProtocolError
 ├── RingError                 ring                  a ring outside 16 to 32 bits
 ├── RosterGrewError           roster-grew           a name or key that was never approved
 ├── SecondSurvivorsError      second-survivors      another survivor set than the one signed
+├── SecondUnmaskError         second-unmask         the same opening once more
 ├── ShareAlteredError         share-altered         not what its dealer signed
 ├── SurvivorSetTooSmallError  survivors-too-few
 ├── ThresholdError            threshold
@@ -56,7 +57,7 @@ class ColludersError(ProtocolError):
 
 
 class DeadAndAliveError(ProtocolError):
-    """A second opening could combine both secrets of one peer, and so bare its update."""
+    """A second opening for other survivors: both secrets of one peer would bare its update."""
 
     reason = "dead-and-alive"
 
@@ -143,6 +144,12 @@ class SecondSurvivorsError(ProtocolError):
     """The survivor set differs from the one this institution has signed."""
 
     reason = "second-survivors"
+
+
+class SecondUnmaskError(ProtocolError):
+    """The sum was opened for these survivors before; its secrets are gone."""
+
+    reason = "second-unmask"
 
 
 class ShareAlteredError(ProtocolError):

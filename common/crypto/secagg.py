@@ -251,7 +251,7 @@ def reveal(
             for name in state.cohort
         ),
     )
-    return Revealed(session=state.session, digest=state.digest), opened
+    return Revealed(session=state.session, digest=state.digest, survivors=alive), opened
 
 
 def require_survivor_signature(

@@ -7,6 +7,7 @@ the old state **before** the message of the new one leaves; the lookups here the
 repeated or reordered step.
 """
 
+from collections.abc import Collection
 from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, ValidationError
@@ -17,6 +18,7 @@ from common.crypto.refusals import (
     MaskedTwiceError,
     OtherDescriptorError,
     OutOfOrderError,
+    SecondUnmaskError,
 )
 from common.crypto.session import Advert, Opening, Session
 from common.descriptor import RoundDescriptor
@@ -60,18 +62,19 @@ class Masked(Body):
 
 @final
 class Revealed(Body):
-    """The openings are out; no secret of the epoch is left."""
+    """The openings for the ``survivors`` are out; no secret of the epoch is left."""
 
     stage: Literal["revealed"] = "revealed"
     session: Session
     digest: Key
+    survivors: tuple[Name, ...]
 
 
 @final
 class State(Body):
     """Everything an institution keeps of secure aggregation between two trips."""
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     prepared: Prepared | None = None
     current: Annotated[Masked | Revealed, Field(discriminator="stage")] | None = None
 
@@ -112,18 +115,21 @@ class State(Body):
         self.prepared.session.require(descriptor)
         return self.prepared
 
-    def masked_for(self, digest: bytes) -> Masked:
-        """Return the masked stage of a descriptor's digest.
+    def masked_for(self, digest: bytes, survivors: Collection[str]) -> Masked:
+        """Return the masked stage of a descriptor's digest, to open it for these survivors.
 
         Raises:
             OutOfOrderError: no vector was masked.
             OtherDescriptorError: one was masked for another descriptor.
-            DeadAndAliveError: the round was opened already.
+            SecondUnmaskError: it was opened for these survivors already.
+            DeadAndAliveError: it was opened for others.
         """
         if self.current is None:
             raise OutOfOrderError("no vector was masked: mask one first")
         if self.current.digest != digest:
             raise OtherDescriptorError("the survivors are those of another descriptor")
         if isinstance(self.current, Revealed):
-            raise DeadAndAliveError("this round was already opened: go on to the next")
+            if set(survivors) != set(self.current.survivors):
+                raise DeadAndAliveError("this round was opened for other survivors: go on")
+            raise SecondUnmaskError("this round was already opened: go on to the next")
         return self.current

@@ -18,19 +18,21 @@ from common import messages as wire
 from common.crypto import keys
 from common.crypto.refusals import ColludersError
 from common.crypto.roster import Roster
-from common.crypto.session import Advert, survivors_statement
+from common.crypto.session import Advert, Session, survivors_statement
 from common.crypto.terms import Terms
 from common.descriptor import RoundDescriptor, Segment
 from common.errors import PlanError
 from common.plan import plan_from_dict
 from common.pruning.masks import mask_hash, pack_mask
 from server.aggregation import Attempt
+from simulations.faults import toy_plan
 from simulations.rehearsal import seeded_identity
 from tests.attacks.theatre import (
     Theatre,
     described,
     flipped,
     half_mask,
+    prunable,
     session_of,
     signed,
     swapped,
@@ -220,7 +222,7 @@ def a_dealer_is_withheld(theatre: Theatre) -> str:
 # Cohort, model and mask.
 
 
-@attack("threshold differs from the plan")
+@attack("participants-too-few")
 def the_victim_is_isolated_among_few_peers(theatre: Theatre) -> str:
     own = described(update_of(theatre), lambda d: replace(d, cohort=ALL[:3]))
     return theatre.ask(
@@ -235,7 +237,7 @@ def a_sybil_joins_the_cohort(theatre: Theatre) -> str:
     )
 
 
-@attack("cohort differs from the plan")
+@attack("cohort-without-me")
 def the_victim_masks_for_others(theatre: Theatre) -> str:
     return theatre.ask(described(update_of(theatre), lambda d: replace(d, cohort=ALL[1:])))
 
@@ -340,7 +342,7 @@ def a_descriptor_of_another_epoch(theatre: Theatre) -> str:
     return theatre.ask(described(update_of(theatre), lambda d: replace(d, epoch=9)))
 
 
-@attack("round or epoch is over")
+@attack("epoch is over")
 def an_epoch_is_repeated(theatre: Theatre) -> str:
     update_of(theatre)
     return theatre.ask(wire.AdvertiseRequest("run", 0, theatre.model.epoch, b""))
@@ -353,7 +355,7 @@ def a_second_vector_under_the_same_masks(theatre: Theatre) -> str:
     return theatre.ask(own)
 
 
-@attack("round or epoch is over")
+@attack("repeated round differs")
 def a_repeated_round_with_retraining(theatre: Theatre) -> str:
     theatre.held(wire.UnmaskRequest)
     weights = theatre.model.weights * np.float32(0.5)
@@ -361,13 +363,13 @@ def a_repeated_round_with_retraining(theatre: Theatre) -> str:
     return theatre.ask(update_of(theatre))
 
 
-@attack("round or epoch is over")
+@attack("round was opened")
 def u_and_then_u_minus_one_by_repeating_the_round(theatre: Theatre) -> str:
     theatre.attempt()
     return theatre.ask(wire.AdvertiseRequest("run", 0, theatre.model.epoch + 1, b""))
 
 
-@attack("round or epoch is over")
+@attack("round was opened")
 def an_opened_round_is_described_again(theatre: Theatre) -> str:
     old = update_of(theatre)
     theatre.model = replace(theatre.model, epoch=2)
@@ -375,7 +377,20 @@ def an_opened_round_is_described_again(theatre: Theatre) -> str:
     return theatre.ask(old)
 
 
-@attack("round or epoch is over")
+@attack("round is over")
+def a_round_before_the_last_is_begun_anew(theatre: Theatre) -> str:
+    theatre.attempt()
+    theatre.attempt()
+    return theatre.ask(wire.AdvertiseRequest("run", 0, theatre.model.epoch + 1, b""))
+
+
+@attack("round is not in the plan")
+def a_round_beyond_the_plan(theatre: Theatre) -> str:
+    beyond = theatre.plan.training.rounds + 1
+    return theatre.ask(wire.AdvertiseRequest("run", beyond, 1, b""))
+
+
+@attack("round was charged")
 def a_round_is_recomputed_after_a_crash(theatre: Theatre) -> str:
     own, institution = update_of(theatre), theatre.banks["bank-0"].institution
     asked = RoundDescriptor.from_json(own.descriptor)
@@ -490,7 +505,7 @@ def a_peer_is_dead_and_alive_at_once(theatre: Theatre) -> str:
     return theatre.ask(replace(own, survivors=list(ALL[:4])))
 
 
-@attack("dead-and-alive")
+@attack("second-unmask")
 def a_second_unmask(theatre: Theatre) -> str:
     own = unmask_of(theatre)
     assert theatre.ask(own) == "unmasked"
@@ -612,7 +627,7 @@ def test_the_attack_is_refused_for_its_reason(name: str) -> None:
 
 def test_there_are_more_than_enough_attacks_and_reasons() -> None:
     assert len(ATTACKS) >= 32
-    assert len({reason for reason, _ in ATTACKS.values()}) >= 20
+    assert len({reason for reason, _ in ATTACKS.values()}) >= 32
 
 
 def test_the_same_stage_without_an_attack_opens() -> None:
@@ -668,6 +683,36 @@ def test_another_mask_described_to_one_institution_leaves_it_out() -> None:
 
     theatre = Theatre()
     assert shown_to_one(theatre, other) == ALL[1:]
+
+
+def test_a_copied_key_costs_both_their_round_and_nobody_more() -> None:
+    theatre = Theatre(prunable(toy_plan(7)))
+    right, asked = theatre.call, []
+
+    def call(requests: Any, expected: Any, group: str) -> Any:
+        replies = right(requests, expected, group)
+        if expected is wire.AdvertiseReply:
+            session = Session(
+                run="run",
+                plan_hash=theatre.plan.digest(),
+                roster_hash=theatre.roster.digest,  # type: ignore[union-attr]
+                round=theatre.model.round,
+                epoch=theatre.model.epoch,
+            )
+            key = Advert.from_bytes(replies["bank-2"].advert).mask_public
+            own = Advert.from_bytes(replies["bank-1"].advert)
+            copied = signed(own.model_copy(update={"mask_public": key}), session, "bank-1")
+            replies["bank-1"] = replace(replies["bank-1"], advert=copied.to_bytes())
+        elif expected is wire.UpdateReply:
+            asked.extend(requests)
+        return replies
+
+    theatre.call = call  # type: ignore[method-assign]
+    attempt = Attempt(theatre.model, theatre.plan, "run", theatre)
+    others = tuple(name for name in theatre.plan.names if name not in {"bank-1", "bank-2"})
+    assert attempt.run()[0] == tuple(asked) == others
+    assert not attempt.culprits
+    assert not theatre.refused
 
 
 @pytest.mark.parametrize(("threshold", "colluders"), [(4, 3), (4, 100), (3, 1), (5, 5)])

@@ -15,9 +15,11 @@ from client.data import Splits
 from client.memory import Memory
 from client.policy import (
     CohortChangedError,
+    EpochReplayedError,
     MaskRefusedError,
     ModelChangedError,
     RingChangedError,
+    RoundOutsidePlanError,
     RoundReplayedError,
     RunChangedError,
     SegmentsChangedError,
@@ -82,9 +84,9 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"descriptor": {"plan_hash": "00"}}, RunChangedError.reason),
     ({"descriptor": {"roster_hash": "00"}}, refusals.OtherRosterError.reason),
     ({"descriptor": {"round": 1}}, RoundReplayedError.reason),
-    ({"descriptor": {"round": 99}}, RoundReplayedError.reason),
+    ({"descriptor": {"round": 99}}, RoundOutsidePlanError.reason),
     ({"descriptor": {"round": 2}}, SegmentsChangedError.reason),
-    ({"descriptor": {"cohort": ("birch", "cedar", "elm")}}, CohortChangedError.reason),
+    ({"descriptor": {"cohort": ("birch", "cedar", "elm")}}, refusals.CohortWithoutMeError.reason),
     ({"descriptor": {"cohort": ("ash", "birch", "oak")}}, CohortChangedError.reason),
     ({"descriptor": {"threshold": 4}}, ThresholdChangedError.reason),
     ({"descriptor": {"ring_bits": 30}}, RingChangedError.reason),
@@ -129,7 +131,7 @@ def test_a_past_epoch_and_stages_out_of_order_are_refused() -> None:
         return wire.Refusal.from_record(send(grid, request).content).reason
 
     model = start_of(plan)
-    assert reason(first) == RoundReplayedError.reason
+    assert reason(first) == EpochReplayedError.reason
     assert reason(wire.AdvertiseRequest("other", 0, 2)) == RunChangedError.reason
     digest = describe(plan, model).digest()
     assert (

@@ -20,7 +20,8 @@ INSTITUTION = cast(Any, Ledger)
 """What the broken ones change, in their own process alone."""
 
 FEWEST_POINTS = 60
-REASONS = {"round or epoch is over", "out-of-order", "other-session"}
+REASONS = {"round was opened", "round was charged", "epoch is over", "masked-twice"}
+REASONS |= {"round is over", "out-of-order", "other-session"}
 
 
 def killed_everywhere(victim_at: Callable[[int], Victim], step: int = 1) -> list[Observed]:

@@ -10,7 +10,7 @@ import pytest
 
 from client.ledger_file import SqliteStore
 from client.limits import Limits
-from client.policy import RoundReplayedError
+from client.policy import RoundChargedError
 from client.refusals import LedgerAlteredError, OverLimitError
 from tests.ledgers import NOON, TRAIN, at, budget, ledger_on
 
@@ -44,7 +44,7 @@ def spend(path: Path, run: str, plan: str, barrier: object, outcomes: object) ->
         for number in range(20):
             ledger.charge(at(number, run=run, plan=plan), (TRAIN,), budget(), NOON)
             ledger.store(at(number, run=run, plan=plan), "binding", b"", b"vector", NOON)
-    except (OverLimitError, RoundReplayedError) as error:
+    except (OverLimitError, RoundChargedError) as error:
         outcomes.put(type(error).__name__)
     else:
         outcomes.put("spent")
@@ -52,7 +52,7 @@ def spend(path: Path, run: str, plan: str, barrier: object, outcomes: object) ->
 
 @pytest.mark.parametrize(
     ("others", "refusal"),
-    [(("two", "bb"), "OverLimitError"), (("one", "aa"), "RoundReplayedError")],
+    [(("two", "bb"), "OverLimitError"), (("one", "aa"), "RoundChargedError")],
     ids=["two runs", "one run twice"],
 )
 def test_two_processes_cannot_both_spend(path: Path, others: tuple[str, str], refusal: str) -> None:
@@ -85,7 +85,7 @@ def test_two_runs_both_spend_where_the_limit_allows_it(path: Path) -> None:
 def test_a_ledger_that_is_open_elsewhere_sees_what_was_written_there(path: Path) -> None:
     here, there = ledger_on(SqliteStore(path)), ledger_on(SqliteStore(path))
     here.charge(at(0), (TRAIN,), budget(), NOON)
-    with pytest.raises(RoundReplayedError):
+    with pytest.raises(RoundChargedError):
         there.charge(at(0), (TRAIN,), budget(), NOON)
     there.charge(at(1), (TRAIN,), budget(), NOON)
     assert here.sequence == there.sequence == here.verify() == 4

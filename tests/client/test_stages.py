@@ -8,7 +8,14 @@ from client import stages
 from client.data import Splits
 from client.ledger import memory_ledger
 from client.memory import Memory
-from client.policy import RoundReplayedError, RunChangedError
+from client.policy import (
+    EpochReplayedError,
+    RoundOpenedError,
+    RoundOutsidePlanError,
+    RoundReplayedError,
+    RunChangedError,
+    SignedTwiceError,
+)
 from client.update import update
 from common import messages as wire
 from common.crypto import refusals
@@ -106,9 +113,9 @@ def test_adverts_are_fresh_for_each_epoch() -> None:
     [
         (wire.AdvertiseRequest("other", 3, 5), RunChangedError),
         (wire.AdvertiseRequest("run", 1, 5), RoundReplayedError),
-        (wire.AdvertiseRequest("run", 3, 4), RoundReplayedError),
-        (wire.AdvertiseRequest("run", 2, 5), RoundReplayedError),
-        (wire.AdvertiseRequest("run", 9, 5), RoundReplayedError),
+        (wire.AdvertiseRequest("run", 3, 4), EpochReplayedError),
+        (wire.AdvertiseRequest("run", 2, 5), RoundOpenedError),
+        (wire.AdvertiseRequest("run", 9, 5), RoundOutsidePlanError),
     ],
 )
 def test_another_run_or_a_past_epoch_is_not_advertised_for(
@@ -147,7 +154,7 @@ def test_epochs_outlast_a_lost_memory() -> None:
     kept = ASH
     stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 7))
     assert stages.join(kept, Memory(), wire.JoinRequest("run"))[1].epoch == 7
-    with pytest.raises(RoundReplayedError):
+    with pytest.raises(EpochReplayedError):
         stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 7))
     stages.advertise(kept, Memory(), wire.AdvertiseRequest("run", 0, 8))
     assert kept.standing("run").epoch == 8
@@ -186,16 +193,17 @@ def test_survivors_are_signed_for_before_they_are_opened() -> None:
 def test_a_round_is_opened_once() -> None:
     memory = masked_members()["ash"]
     opened, _ = stages.unmask(ASH, memory, unmask_request(PLAN.names))
-    for survivors in (list(PLAN.names), ["ash", "birch", "cedar"]):
-        with pytest.raises(refusals.DeadAndAliveError):
-            stages.unmask(ASH, opened, unmask_request(survivors))
-    with pytest.raises(RoundReplayedError, match="opened already"):
+    with pytest.raises(refusals.SecondUnmaskError):
+        stages.unmask(ASH, opened, unmask_request(PLAN.names))
+    with pytest.raises(refusals.DeadAndAliveError):
+        stages.unmask(ASH, opened, unmask_request(["ash", "birch", "cedar"]))
+    with pytest.raises(RoundOpenedError, match="opened already"):
         stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 0, 3))
     # Nor by an institution whose context was not saved after the opening.
     for forgotten in (memory, Memory()):
-        with pytest.raises(RoundReplayedError, match="opened already"):
+        with pytest.raises(RoundOpenedError, match="opened already"):
             stages.advertise(ASH, forgotten, wire.AdvertiseRequest("run", 0, 3))
-    with pytest.raises(RoundReplayedError, match="opened: 0 is in the past"):
+    with pytest.raises(RoundOpenedError, match="opened: 0 is in the past"):
         stages.unmask(ASH, memory, unmask_request(PLAN.names))
     stages.advertise(ASH, opened, wire.AdvertiseRequest("run", 1, 3))
     assert ASH.standing("run").epoch == 3
@@ -203,7 +211,7 @@ def test_a_round_is_opened_once() -> None:
 
 def test_a_round_that_was_not_opened_may_be_tried_again() -> None:
     memory = masked_members()["ash"]
-    with pytest.raises(RoundReplayedError, match="epoch 2"):  # those keys went out already
+    with pytest.raises(EpochReplayedError, match="epoch 2"):  # those keys went out already
         stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 2))
     stages.advertise(ASH, memory, wire.AdvertiseRequest("run", 0, 3))
     assert ASH.standing("run").epoch == 3
@@ -214,7 +222,7 @@ def test_survivors_are_signed_for_once_even_if_the_context_was_not_saved() -> No
     asked = wire.SignRequest(unmask_request([]).digest, ["ash", "birch", "cedar"])
     stages.sign(ASH, memory, asked)
     for survivors in (["ash", "birch", "cedar"], ["ash", "birch", "elm"]):
-        with pytest.raises(RoundReplayedError, match="signed"):
+        with pytest.raises(SignedTwiceError, match="signed"):
             stages.sign(ASH, memory, replace(asked, survivors=survivors))
 
 

@@ -186,6 +186,7 @@ def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
         ({"aggregation": {"threshold": 2}}, "threshold 2 of 4 .* from 3 to 4"),
         ({"aggregation": {"threshold": 5}}, "threshold 5 of 4 .* from 3 to 4"),
         ({"aggregation": {"kind": "plain", "threshold": 2}}, "threshold 2 of 4 .* from 3 to 4"),
+        ({"aggregation": {"threshold": 4, "colluders": 3}}, "withstands 2 colluders, not 3: lower"),
         ({"aggregation": {"ring_bits": 16}}, None),
         ({"privacy": {"delta": 0.005}}, "delta 0.005 is not below 1 / declared size 200: set"),
         ({"training": {"sample_rate": 0.01}}, "less than one row a batch: raise training"),

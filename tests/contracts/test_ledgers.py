@@ -8,7 +8,12 @@ import pytest
 from client.entries import Mark, Place
 from client.ledger import Ledger, Store
 from client.limits import Limits
-from client.policy import RoundReplayedError
+from client.policy import (
+    EpochReplayedError,
+    RoundChargedError,
+    RoundOpenedError,
+    SignedTwiceError,
+)
 from client.refusals import (
     ClockSetBackError,
     LedgerBehindError,
@@ -16,6 +21,8 @@ from client.refusals import (
     OverLimitError,
     RunReopenedError,
 )
+from common.crypto.refusals import MaskedTwiceError
+from common.errors import PolicyError
 from tests.ledgers import COUNT, NOON, STORES, TRAIN, at, budget, ledger_on, store_of
 
 ONE_PLAN = Limits(plan=6, year=7, ever=8, accountant="rdp")
@@ -40,7 +47,7 @@ def test_a_round_is_charged_once_and_rounds_only_grow(ledger: Ledger) -> None:
     charge(ledger, at(0))
     charge(ledger, at(3))
     for past in (3, 2, 0):
-        with pytest.raises(RoundReplayedError, match="charged before"):
+        with pytest.raises(RoundChargedError, match="charged before"):
             charge(ledger, at(past, epoch=9))
     charge(ledger, at(4))
     book, entries = ledger.read()
@@ -143,11 +150,16 @@ def test_a_ledger_behind_its_own_signature_is_refused(ledger: Ledger) -> None:
         ledger.require_current(4)
 
 
-@pytest.mark.parametrize("mark", ["epoch", "masked", "signed"])
-def test_an_epoch_is_used_once_over_all_runs_of_a_plan(ledger: Ledger, mark: Mark) -> None:
+@pytest.mark.parametrize(
+    ("mark", "refusal"),
+    [("epoch", EpochReplayedError), ("masked", MaskedTwiceError), ("signed", SignedTwiceError)],
+)
+def test_an_epoch_is_used_once_over_all_runs_of_a_plan(
+    ledger: Ledger, mark: Mark, refusal: type[PolicyError]
+) -> None:
     ledger.mark(mark, at(0, epoch=4), NOON)
     for place in (at(0, epoch=4), at(9, epoch=3), at(0, epoch=4, run="other")):
-        with pytest.raises(RoundReplayedError, match="in the past"):
+        with pytest.raises(refusal, match="in the past"):
             ledger.mark(mark, place, NOON)
     ledger.mark(mark, at(0, epoch=4, plan="bb"), NOON)
     ledger.mark(mark, at(0, epoch=5, run="other"), NOON)
@@ -157,7 +169,7 @@ def test_an_epoch_is_used_once_over_all_runs_of_a_plan(ledger: Ledger, mark: Mar
 def test_a_round_is_opened_once_in_a_run(ledger: Ledger) -> None:
     ledger.mark("opened", at(2, epoch=4), NOON)
     for past in (2, 1):
-        with pytest.raises(RoundReplayedError):
+        with pytest.raises(RoundOpenedError):
             ledger.mark("opened", at(past, epoch=9), NOON)
     ledger.mark("opened", at(0, epoch=1, run="other"), NOON)
     assert [ledger.standing(run, "aa").opened for run in ("run", "other", "new")] == [2, 0, -1]

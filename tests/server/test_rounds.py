@@ -11,7 +11,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from client.policy import RoundReplayedError
+from client.policy import EpochReplayedError, RoundOpenedError
 from common.crypto import secagg
 from common.entropy import Entropy, SeededEntropy, SystemEntropy
 from common.errors import AggregationError, PlanError
@@ -177,7 +177,8 @@ def test_after_an_opening_the_round_is_lost_rather_than_tried_again(
     model, report = next(rounds)
     assert (report.round, report.epoch, report.survivors) == (0, 1, ())
     # Institutions that opened would refuse; the server does not even ask.
-    assert RoundReplayedError.reason not in caplog.text
+    assert RoundOpenedError.reason not in caplog.text
+    assert EpochReplayedError.reason not in caplog.text
     np.testing.assert_array_equal(model.weights, start(SECURE).weights)
     np.testing.assert_array_equal(model.mask, start(SECURE).mask)
     assert (report.counts, report.bytes_up) == ({}, 0)

@@ -11,10 +11,16 @@ from hypothesis import strategies as st
 from common.crypto import merkle, prg, secagg
 from common.crypto.keys import SIGNED_ADVERT, sign
 from common.crypto.masking import pair_keys
-from common.crypto.opening import SpoiledOpeningError, require_offer
-from common.crypto.refusals import BadKeyError, BadSignatureError, RingError, ShareAlteredError
+from common.crypto.opening import SpoiledOpeningError, require_offer, sharing
+from common.crypto.refusals import (
+    BadKeyError,
+    BadSignatureError,
+    DuplicatePeerError,
+    RingError,
+    ShareAlteredError,
+)
 from common.crypto.ring import RingVector, check_slots
-from common.crypto.session import Offer
+from common.crypto.session import Offer, Reveal
 from common.crypto.terms import Terms
 from common.descriptor import Segment
 from common.errors import AggregationError, ProtocolError, TooFewSurvivorsError
@@ -197,12 +203,38 @@ def test_a_share_that_does_not_open_costs_its_dealer_nothing_else() -> None:
     assert np.array_equal(opened.total, ring_sum(NAMES))
 
 
-def test_a_dealer_whose_shares_rebuild_nothing_is_named() -> None:
-    rehearsal = cheat(NAMES[1], (bytes(98),) * 5)
-    performance = rehearsal.mask(ring_vectors())
-    with pytest.raises(SpoiledOpeningError, match="bank-0001") as caught:
+def withholding(reveal: Reveal, place: int) -> Reveal:
+    openings = (*reveal.openings[:place], None, *reveal.openings[place + 1 :])
+    return reveal.model_copy(update={"openings": openings})
+
+
+def test_a_revealer_that_withholds_an_opening_cannot_frame_its_dealer(played: Performance) -> None:
+    survivors = NAMES[:4]
+    reveals = played.reveals(survivors)
+    framing = reveals | {NAMES[3]: withholding(reveals[NAMES[3]], 1)}
+    with pytest.raises(AggregationError, match="3 openings were given") as caught:
+        played.open(survivors, framing)
+    assert not isinstance(caught.value, SpoiledOpeningError)
+    assert np.array_equal(played.open(survivors, reveals).total, ring_sum(survivors))
+
+
+def test_a_dealer_whose_shares_open_nowhere_loses_the_round_unnamed() -> None:
+    performance = cheat(NAMES[1], (bytes(98),) * 5).mask(ring_vectors())
+    with pytest.raises(AggregationError, match="0 openings") as caught:
         performance.open(NAMES)
-    assert caught.value.culprits == (NAMES[1],)
+    assert not isinstance(caught.value, SpoiledOpeningError)
+
+
+def test_who_lies_is_named_though_another_withholds(played: Performance) -> None:
+    survivors = NAMES[:4]
+    reveals = played.reveals(survivors)
+    framing = reveals | {NAMES[3]: withholding(reveals[NAMES[3]], 1)}
+    offer = FIVE.offers[NAMES[2]]
+    draft = offer.advert.model_copy(update={"seed_hash": bytes(32)})
+    lying = replace(played, offers=played.offers | {NAMES[2]: Offer(draft, offer.sealed)})
+    with pytest.raises(SpoiledOpeningError) as caught:
+        lying.open(survivors, framing)
+    assert caught.value.culprits == (NAMES[2],)
 
 
 def test_a_dealer_of_another_secret_is_named() -> None:
@@ -233,15 +265,34 @@ def test_offers_are_checked_as_a_whole() -> None:
             require_offer(bad, FIVE.session, FIVE.roster, NAMES[0])
 
 
+def resigned(name: str, **keys: bytes) -> Offer:
+    """Return an offer with other public keys, signed by its owner."""
+    draft = FIVE.offers[name].advert.model_copy(update=keys)
+    private = FIVE.parties[name].identity.signing_private
+    signature = sign(private, SIGNED_ADVERT, draft.statement(FIVE.session, name))
+    return Offer(draft.model_copy(update={"signature": signature}), FIVE.offers[name].sealed)
+
+
 def test_an_offer_with_a_low_order_key_is_refused() -> None:
-    weak = FIVE.offers[NAMES[0]].advert.model_copy(update={"seal_public": bytes(32)})
-    key = FIVE.parties[NAMES[0]].identity.signing_private
-    signature = sign(key, SIGNED_ADVERT, weak.statement(FIVE.session, NAMES[0]))
-    advert = weak.model_copy(update={"signature": signature})
+    weak = resigned(NAMES[0], seal_public=bytes(32))
     with pytest.raises(BadKeyError):
-        require_offer(
-            Offer(advert, FIVE.offers[NAMES[0]].sealed), FIVE.session, FIVE.roster, NAMES[0]
-        )
+        require_offer(weak, FIVE.session, FIVE.roster, NAMES[0])
+
+
+def test_an_offer_of_one_key_for_both_uses_is_refused() -> None:
+    own = FIVE.offers[NAMES[0]].advert
+    double = resigned(NAMES[0], seal_public=own.mask_public)
+    with pytest.raises(DuplicatePeerError, match="bank-0000"):
+        require_offer(double, FIVE.session, FIVE.roster, NAMES[0])
+    require_offer(resigned(NAMES[0]), FIVE.session, FIVE.roster, NAMES[0])
+
+
+@pytest.mark.parametrize("use", ["mask_public", "seal_public"])
+def test_all_that_share_a_key_are_found(use: str) -> None:
+    assert sharing(FIVE.offers) == ()
+    copied = {use: FIVE.offers[NAMES[3]].advert.mask_public}
+    offers = FIVE.offers | {name: resigned(name, **copied) for name in NAMES[:2]}
+    assert sharing(offers) == (NAMES[0], NAMES[1], NAMES[3])
 
 
 def test_too_few_survivors_or_reveals_leave_the_sum_closed(played: Performance) -> None:

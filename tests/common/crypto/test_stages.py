@@ -11,6 +11,7 @@ from common.crypto.refusals import (
     OtherDescriptorError,
     OtherSessionError,
     OutOfOrderError,
+    SecondUnmaskError,
 )
 from common.crypto.stages import Held, Masked, Prepared, Revealed, State
 from common.errors import ProtocolError
@@ -26,7 +27,7 @@ MASKED = Masked(
     cohort=("ash", "älg"),
     held={"ash": Held(seed=b"X" * 16, key=b"K" * 16)},
 )
-REVEALED = Revealed(session=SESSION, digest=bytes(32))
+REVEALED = Revealed(session=SESSION, digest=bytes(32), survivors=("ash", "älg"))
 STATES = {
     "fresh": State(),
     "prepared": State(prepared=PREPARED),
@@ -100,10 +101,12 @@ def test_keys_serve_their_own_session_once() -> None:
 
 
 def test_a_masked_vector_is_opened_once_and_for_its_own_descriptor() -> None:
-    assert STATES["masked"].masked_for(bytes(32)) == MASKED
+    assert STATES["masked"].masked_for(bytes(32), ["ash"]) == MASKED
     with pytest.raises(OutOfOrderError):
-        STATES["prepared"].masked_for(bytes(32))
+        STATES["prepared"].masked_for(bytes(32), ["ash"])
     with pytest.raises(OtherDescriptorError):
-        STATES["masked"].masked_for(b"\1" * 32)
+        STATES["masked"].masked_for(b"\1" * 32, ["ash"])
     with pytest.raises(DeadAndAliveError):
-        STATES["revealed"].masked_for(bytes(32))
+        STATES["revealed"].masked_for(bytes(32), ["ash"])
+    with pytest.raises(SecondUnmaskError):
+        STATES["revealed"].masked_for(bytes(32), ["älg", "ash"])
