@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,11 +35,13 @@ from rich.table import Table
 from client.data import Examples, Splits
 from common.crypto import prg, secagg
 from common.crypto.masking import pair_keys, self_key
-from common.crypto.opening import unmask
+from common.crypto.opening import require_offer, unmask
 from common.crypto.ring import RingVector, pack
 from common.plan import plan_from_dict
 from simulations.rehearsal import Rehearsal
 from simulations.run import Run, simulate
+
+T = TypeVar("T")
 
 LENGTHS = (20_000, 200_000, 1_000_000)
 COHORTS = (3, 10, 32, 100)
@@ -215,6 +217,48 @@ def our_unmask(size: int, length: int, dropouts: Iterable[int]) -> dict[int, flo
     return found
 
 
+def serial_round(size: int, length: int, dropped: int, tell: Callable[[str], None]) -> list[float]:
+    """Return the seconds of a whole round, every party's work done in turn in this process.
+
+    They are those of advertising, of masking (forwarding and all checks included), of signing
+    the survivors, of revealing and of opening; ``tell`` hears of each.
+
+    Raises:
+        SystemExit: the round did not end in the survivors' sum.
+    """
+    rehearsal = replace(Rehearsal.of(size), length=length)
+    draw, times = np.random.default_rng(0), []
+    vectors: dict[str, RingVector] = {
+        name: draw.integers(0, 2**rehearsal.bits, length, np.uint32) for name in rehearsal.parties
+    }
+    descriptor, survivors = rehearsal.descriptor(), rehearsal.names[dropped:]
+
+    def timed(step: str, work: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        done = work()
+        times.append(time.perf_counter() - started)
+        tell(f"{size} institutions: {step} took {times[-1]:.1f} s")
+        return done
+
+    def advertised() -> None:
+        for name, offer in rehearsal.offers.items():
+            require_offer(offer, rehearsal.session, rehearsal.roster, name)
+
+    timed("advertising", advertised)
+    performance = timed("masking", lambda: rehearsal.mask(vectors))
+    signed = timed("signing", lambda: performance.sign(survivors))
+    needed = {name: signed[name] for name in survivors[: descriptor.threshold]}
+    reveals = timed(
+        "revealing",
+        lambda: {name: performance.reveal(name, survivors, needed)[1] for name in survivors},
+    )
+    opened = timed("opening", lambda: performance.open(survivors, reveals))
+    total = np.stack([vectors[name] for name in survivors]).sum(axis=0, dtype=np.uint32)
+    if not np.array_equal(opened.total, total & np.uint32(2**rehearsal.bits - 1)):
+        raise SystemExit(f"the round of {size} institutions did not end in the survivors' sum")
+    return times
+
+
 def tenseal_seconds(length: int) -> float | None:
     """Return the seconds to encrypt one vector under CKKS, or None where TenSEAL is missing."""
     try:
@@ -266,6 +310,18 @@ def whole_rounds(size: int) -> Run:
     run = Run(plan)
     simulate(run, splits, seed=0)
     return run
+
+
+def thousand(tell: Callable[[str], None]) -> dict[str, float]:
+    """Return the figures of a round of 1,000 institutions and values, a tenth of whom drop out."""
+    size = 1000
+    times = serial_round(size, 1000, size // 10, tell)
+    *institutions, opening = times
+    return {
+        "round_seconds_1000": sum(times),
+        "round_seconds_1000_an_institution": sum(institutions) / size,
+        "opening_seconds_1000": opening,
+    }
 
 
 def measured(console: Console, *, quick: bool) -> dict[str, float]:
@@ -337,13 +393,17 @@ def main() -> None:
     """Measure, show, and with --json end in one flat object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="leave out the largest openings")
+    parser.add_argument(
+        "--thousand", action="store_true", help="add a round of 1,000 institutions: many minutes"
+    )
     parser.add_argument("--json", action="store_true", help="end with one flat JSON object")
     options = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(stderr=options.json)
-    figures = {
-        name: round(value, 3) for name, value in measured(console, quick=options.quick).items()
-    }
+    found = measured(console, quick=options.quick)
+    if options.thousand:
+        found |= thousand(console.print)
+    figures = {name: round(value, 3) for name, value in found.items()}
     for name, value in figures.items():
         console.print(f"{name}: {value:,}")
     if options.json:
