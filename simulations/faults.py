@@ -1,14 +1,15 @@
 """Rounds over a network that fails in every way it can, drawn from a seed.
 
 The server's and the institutions' own code run, over messages that are dropped, delayed,
-duplicated, reordered and corrupted, while parties crash and come back without their memory.
-Every schedule has to end in right sums over the declared survivors or in a named abort, and in
-nothing that determines any member's vector.
+duplicated, reordered and corrupted, while parties crash and come back without their memory. In
+some schedules the server deviates as well: it repeats rounds that were opened, or shows several
+survivor sets of one epoch. Every schedule has to end in right sums over the declared survivors or
+in a named abort, and in nothing that determines any member's vector.
 """
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from client.update import update
 from common import messages as wire
 from common.crypto import ring
 from common.crypto.roster import Roster
-from common.crypto.session import Reveal
+from common.crypto.session import Reveal, Session
 from common.descriptor import RoundDescriptor
 from common.entropy import SeededEntropy
 from common.errors import AggregationError, PolicyError, ProtocolError
@@ -52,8 +53,11 @@ FAULTS = (
     "crash after",
     "leave",
 )
+DEVIATIONS = ("", "", "repeat opened round", "split survivors")
+"""What a server does beyond the protocol; half of the schedules have one that keeps to it."""
 RATES = (0.0, 0.01, 0.03, 0.1, 0.3)
 SERVER_CRASH = 0.01
+HALF = 0.5
 MOST_CALLS = 200
 """Trips after which a schedule counts as hung."""
 
@@ -149,6 +153,49 @@ class Bank:
 
 
 @dataclass
+class Seen:
+    """All that left the institutions, whoever it reached.
+
+    ``sent`` has by descriptor digest who masked a vector; ``bearers`` by session tag who opened
+    a share of a member's seed (alive) or mask key (not): shares of one secret add up, whatever
+    descriptor and survivor set they were opened for.
+    """
+
+    descriptors: dict[bytes, RoundDescriptor] = field(default_factory=dict)
+    sent: dict[bytes, set[str]] = field(default_factory=lambda: defaultdict(set))
+    bearers: dict[bytes, dict[tuple[str, bool], set[str]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(set))
+    )
+    openings: Counter[tuple[bytes, str]] = field(default_factory=Counter)
+
+    def vector(self, name: str, descriptor: RoundDescriptor) -> None:
+        """Note that a masked vector left."""
+        self.descriptors[descriptor.digest()] = descriptor
+        self.sent[descriptor.digest()].add(name)
+
+    def reveal(self, name: str, digest: bytes, reveal: Reveal) -> None:
+        """Note that shares were opened."""
+        descriptor = self.descriptors[digest]
+        tag = Session.of(descriptor).tag
+        self.openings[tag, name] += 1
+        for member, alive, opening in zip(
+            descriptor.cohort, reveal.survived, reveal.openings, strict=True
+        ):
+            if opening is not None:
+                self.bearers[tag][member, alive].add(name)
+
+    def rebuilt(self, digest: bytes, known: frozenset[str], *, alive: bool) -> frozenset[str]:
+        """Return the members whose seeds, or else mask keys, colluders ``known`` can rebuild."""
+        descriptor = self.descriptors[digest]
+        bearers = self.bearers[Session.of(descriptor).tag]
+        return frozenset(
+            member
+            for member in descriptor.cohort
+            if len(bearers[member, alive] | known) >= descriptor.threshold
+        )
+
+
+@dataclass
 class Network:
     """The server's transport: every message may meet a fault."""
 
@@ -158,10 +205,8 @@ class Network:
     rate: float
     faults: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
-    reveals: dict[tuple[bytes, tuple[str, ...]], dict[str, Reveal]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
-    descriptors: dict[bytes, RoundDescriptor] = field(default_factory=dict)
+    deviation: str = ""
+    seen: Seen = field(default_factory=Seen)
     calls: int = 0
     _late: dict[str, list[RecordDict]] = field(default_factory=lambda: defaultdict(list))
     _stale: dict[str, list[RecordDict]] = field(default_factory=lambda: defaultdict(list))
@@ -175,6 +220,21 @@ class Network:
             raise ViolationError("the server keeps asking: a hang")
         if self.rate and self.draw.random() < SERVER_CRASH:
             raise ServerCrashError
+        opening = {
+            name: request
+            for name, request in requests.items()
+            if self.deviation == "split survivors" and isinstance(request, wire.UnmaskRequest)
+        }
+        other = self._other(opening) if opening else None
+        # Some see the other set first, and all of them see it in the end.
+        if other:
+            self._ask(dict.fromkeys(self._some(opening), other), wire.UnmaskReply)
+        replies = self._ask(requests, expected)
+        if other:
+            self._ask(dict.fromkeys(opening, other), wire.UnmaskReply)
+        return replies
+
+    def _ask(self, requests: Mapping[str, wire.WireMessage], expected: type[M]) -> dict[str, M]:
         replies: dict[str, M] = {}
         for name in self.draw.permutation(sorted(requests)).tolist():
             for record in self._exchange(name, requests[name]):
@@ -184,18 +244,31 @@ class Network:
                     self.refusals[self._reason(record)] += 1
         return replies
 
+    def _some(self, names: Iterable[str]) -> list[str]:
+        return [name for name in sorted(names) if self.draw.random() < HALF]
+
+    def _other(self, opening: Mapping[str, wire.UnmaskRequest]) -> wire.UnmaskRequest:
+        """Return a request to open another survivor set, signed by those who can be won for it."""
+        self.faults[self.deviation] += 1
+        request = next(iter(opening.values()))
+        cohort = self.seen.descriptors[request.digest].cohort
+        survivors = list(cohort)
+        if len(request.survivors) == len(cohort) or self.draw.random() < HALF:
+            left_out = str(self.draw.choice(request.survivors))
+            survivors = [name for name in request.survivors if name != left_out]
+        asked = dict.fromkeys(self._some(survivors), wire.SignRequest(request.digest, survivors))
+        signed = {name: reply.signature for name, reply in self._ask(asked, wire.SignReply).items()}
+        return wire.UnmaskRequest(request.digest, survivors, list(signed), list(signed.values()))
+
     def _exchange(self, name: str, request: wire.WireMessage) -> list[RecordDict]:
         bank, fault = self.banks[name], ""
         if self.draw.random() < self.rate:
             fault = str(self.draw.choice(FAULTS))
             self.faults[fault] += 1
-        if isinstance(request, wire.UpdateRequest):
-            descriptor = RoundDescriptor.from_json(request.descriptor)
-            self.descriptors[descriptor.digest()] = descriptor
         if fault == "leave":
             bank.present = False
         if not bank.present:
-            bank.present = bool(self.draw.random() < 0.5)
+            bank.present = bool(self.draw.random() < HALF)
             bank.memory = Memory()
             return []
         if fault == "crash before":
@@ -234,14 +307,15 @@ class Network:
         return replies
 
     def _serve(self, bank: Bank, record: RecordDict) -> RecordDict:
-        reply = bank.serve(record)
-        if wire.kind_of(reply) == wire.UnmaskReply.kind:
-            asked = wire.UnmaskRequest.from_record(record)
-            reveal = Reveal.from_bytes(wire.UnmaskReply.from_record(reply).reveal)
-            released = self.reveals[asked.digest, tuple(sorted(asked.survivors))]
-            if bank.institution.name in released:
-                raise ViolationError(f"{bank.institution.name} opened one epoch twice")
-            released[bank.institution.name] = reveal
+        reply, name = bank.serve(record), bank.institution.name
+        match wire.kind_of(reply):
+            case wire.UpdateReply.kind:
+                text = wire.UpdateRequest.from_record(record).descriptor
+                self.seen.vector(name, RoundDescriptor.from_json(text))
+            case wire.UnmaskReply.kind:
+                asked = wire.UnmaskRequest.from_record(record)
+                opened = wire.UnmaskReply.from_record(reply).reveal
+                self.seen.reveal(name, asked.digest, Reveal.from_bytes(opened))
         return reply
 
     def _corrupt(self, record: RecordDict) -> RecordDict:
@@ -290,7 +364,8 @@ def play(seed: int) -> Outcome:
         )
         for name in plan.names
     }
-    network = Network(banks, roster, draw, float(draw.choice(RATES)))
+    rate, deviation = float(draw.choice(RATES)), str(draw.choice(DEVIATIONS))
+    network = Network(banks, roster, draw, rate, deviation=deviation)
     model = initial_model(plan, SeededEntropy(seed, "server").stream("initial-weights"))
     opened, lost, abort = 0, 0, ""
     while model.round <= plan.training.rounds and not abort:
@@ -306,12 +381,14 @@ def play(seed: int) -> Outcome:
         if survivors:
             opened += 1
             _require_right(plan, model, banks, survivors, sums)
+            if deviation == "repeat opened round":
+                model = _repeated(model, plan, network)
         else:
             lost += 1
         if lost >= plan.aggregation.attempts:
             abort = f"{lost} rounds were lost"
         model = replace(model, round=model.round + 1)
-    _require_hidden(plan, network)
+    require_hidden(plan, network.seen)
     return Outcome(opened, lost, abort, network.faults, network.refusals)
 
 
@@ -330,6 +407,22 @@ def _resumed(model: GlobalModel, network: Network) -> GlobalModel:
         for bank in network.banks.values()
     ]
     return replace(model, epoch=max(model.epoch, *epochs), offers={}, holders={})
+
+
+def _repeated(model: GlobalModel, plan: Plan, network: Network) -> GlobalModel:
+    """Ask for an opened round again, with one member less where that leaves enough."""
+    network.faults[network.deviation] += 1
+    left_out = {str(network.draw.choice(plan.names))}
+    if len(plan.names) - len(left_out) < plan.terms.least:
+        left_out = set()
+    again = replace(model, offers={}, holders={}, culprits=model.culprits | left_out)
+    try:
+        again, _, _ = complete_round(again, plan, "run", network)
+    except ServerCrashError:
+        return _resumed(model, network)
+    except AggregationError:
+        return model
+    return replace(model, epoch=again.epoch, offers={}, holders={})
 
 
 def _require_right(
@@ -359,24 +452,29 @@ def _scale(plan: Plan, model: GlobalModel, name: str) -> float:
     return scale
 
 
-def _require_hidden(plan: Plan, network: Network) -> None:
-    """Raise if what was opened, with any colluders' own vectors, determines another's vector."""
-    terms = plan.terms
-    needed = terms.threshold - terms.colluders
-    sums: dict[int, list[list[int]]] = defaultdict(list)
-    both: dict[bytes, dict[str, set[bool]]] = defaultdict(lambda: defaultdict(set))
-    for (digest, survivors), released in network.reveals.items():
-        if len(released) < needed:
-            continue
-        descriptor = network.descriptors[digest]
-        sums[descriptor.round].append([int(name in survivors) for name in plan.names])
-        for name in descriptor.cohort:
-            both[digest][name].add(name in survivors)
-    for secrets in both.values():
-        if any(len(kinds) > 1 for kinds in secrets.values()):
-            raise ViolationError("both secrets of a member could be rebuilt")
-    for rows in sums.values():
-        require_undetermined(np.array(rows), terms.colluders)
+def require_hidden(plan: Plan, seen: Seen) -> None:
+    """Raise if what left, with any colluders' own secrets, determines another's vector.
+
+    The vectors of those whose mask keys stay secret are hidden by each other's pair masks and
+    add up only all together, once every one of their seeds is rebuilt.
+    """
+    for known in map(frozenset, itertools.combinations(plan.names, plan.terms.colluders)):
+        sums: dict[int, list[list[int]]] = defaultdict(list)
+        for digest, senders in seen.sent.items():
+            seeds = seen.rebuilt(digest, known, alive=True)
+            keys = seen.rebuilt(digest, known, alive=False)
+            if (seeds & keys) - known:
+                raise ViolationError("both secrets of a member could be rebuilt")
+            descriptor = seen.descriptors[digest]
+            summed = frozenset(descriptor.cohort) - keys - known
+            if summed and summed <= seeds & senders:
+                row = [int(name in summed) for name in plan.names if name not in known]
+                sums[descriptor.round].append(row)
+        for rows in sums.values():
+            require_undetermined(np.array(rows), 0)
+    for (_, name), times in seen.openings.items():
+        if times > 1:
+            raise ViolationError(f"{name} opened one epoch twice")
 
 
 def require_undetermined(rows: NDArray[np.int_], colluders: int) -> None:

@@ -1,7 +1,7 @@
 """Malformed input for every decoder: what is not refused must be the very thing it says it is."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ from common.crypto.session import Advert, Offer, Reveal, bitmap, from_bitmap
 from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
 from common.errors import ProtocolError
+from common.pruning.masks import pack_mask, unpack_mask
 from simulations.rehearsal import Rehearsal
 
 
@@ -54,6 +55,11 @@ def decoders() -> tuple[Decoder, ...]:
             "weights",
             wire.encode_weights(weights),
             lambda data: wire.encode_weights(wire.decode_weights(data, 8)),
+        ),
+        Decoder(
+            "mask",
+            pack_mask(np.arange(11) % 2 == 0),
+            lambda data: pack_mask(unpack_mask(data, 11)),
         ),
     )
 
@@ -125,3 +131,41 @@ def mutated_record(message: wire.WireMessage, draw: np.random.Generator) -> Reco
         case _:
             body["version"] = int(draw.choice([0, 1, 3, 2**62]))
     return record
+
+
+@lru_cache(maxsize=1)
+def messages() -> tuple[wire.WireMessage, ...]:
+    """Return a message of every kind, whose contents matter to nobody."""
+    content: dict[object, object] = {
+        str: "a",
+        int: 1,
+        bytes: b"b",
+        list[str]: ["c"],
+        list[bytes]: [b"d"],
+    }
+    # A class with slots replaces the one it was declared as, which may linger: the last counts.
+    kinds = {kind.kind: kind for kind in wire.WireMessage.__subclasses__()}
+    return tuple(
+        kind(**{field.name: content[field.type] for field in fields(kind)})
+        for kind in kinds.values()
+    )
+
+
+def mutated_records(count: int, seed: int) -> Iterator[tuple[wire.WireMessage, RecordDict]]:
+    """Yield mutated messages, every kind in turn."""
+    draw = np.random.default_rng(seed)
+    known = messages()
+    for index in range(count):
+        message = known[index % len(known)]
+        yield message, mutated_record(message, draw)
+
+
+def require_record_refused_or_itself(message: wire.WireMessage, record: RecordDict) -> bool:
+    """Return whether a record was refused as a message of this kind; raise as for bytes."""
+    try:
+        read = type(message).from_record(record)
+    except ProtocolError:
+        return True
+    if read.to_record() != record:
+        raise AssertionError(f"a record was taken for {message.kind!r} that is none")
+    return False
