@@ -12,7 +12,7 @@ from client.memory import Memory
 from common.crypto.refusals import OtherRosterError
 from common.descriptor import RoundDescriptor
 from common.errors import PolicyError, ProtocolError
-from common.model import Layout
+from common.layout import Layout
 from common.plan import Plan
 from common.pruning.masks import Mask
 from common.segments import segments_of

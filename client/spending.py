@@ -8,16 +8,22 @@ from common.descriptor import Segment
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import training_mechanism
-from common.segments import TEST, UPDATE, VALIDATION, evaluation_mechanism
+from common.privacy.shared import abandoned_mechanism
+from common.segments import GRADIENT, TEST, UPDATE, VALIDATION, evaluation_mechanism
 
-PARTS: dict[str, Part] = {UPDATE: "train", VALIDATION: "validation", TEST: "test"}
+PARTS: dict[str, Part] = {
+    UPDATE: "train",
+    GRADIENT: "train",
+    VALIDATION: "validation",
+    TEST: "test",
+}
 """The rows that each segment of the vector reads."""
 
 
 def budget_of(plan: Plan) -> Budget:
     """Return all that a run of the plan releases of an institution's rows."""
     mechanisms = {
-        UPDATE: training_mechanism(plan),
+        UPDATE: _training(plan),
         VALIDATION: evaluation_mechanism(plan, VALIDATION),
         TEST: evaluation_mechanism(plan, TEST),
     }
@@ -29,13 +35,22 @@ def charges_of(plan: Plan, segments: tuple[Segment, ...]) -> tuple[Release, ...]
     """Return what one round's vector releases: a round's steps, or one histogram a part."""
     charges = []
     for segment in segments:
-        if segment.name == UPDATE:
-            mechanism, steps = training_mechanism(plan), plan.training.steps
+        if segment.name in (UPDATE, GRADIENT):
+            mechanism, steps = _training(plan), plan.training.steps
         else:
             mechanism, steps = evaluation_mechanism(plan, segment.name), 1
         once = SampledGaussian(mechanism.noise_multiplier, mechanism.sample_rate, steps)
         charges.append(_release(plan, segment.name, once))
     return tuple(charges)
+
+
+def _training(plan: Plan) -> SampledGaussian:
+    """Return the mechanism that protects training rows against whoever opens the sums.
+
+    Without masks the server sees an institution's own share of the noise alone.
+    """
+    secure = plan.aggregation.kind == "secure"
+    return training_mechanism(plan) if secure else abandoned_mechanism(plan)
 
 
 def _release(plan: Plan, segment: str, mechanism: SampledGaussian) -> Release:

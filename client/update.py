@@ -23,7 +23,7 @@ from client.policy import (
 )
 from client.spending import budget_of, charges_of
 from client.stages import Institution, prepare
-from client.training import LocalSteps, train
+from client.training import DEVICE, LocalSteps, SharedStep, release, train
 from common import messages as wire
 from common.crypto import ring, secagg
 from common.crypto.refusals import MissingShareError
@@ -33,10 +33,12 @@ from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
 from common.histograms import histogram
 from common.model import Network, layout_of
+from common.plan import Plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.counting import noised_counts
+from common.privacy.shared import largest_sum, shared_grid
 from common.pruning.masks import Mask, mask_hash, pack_mask, unpack_mask
-from common.segments import TEST, UPDATE, VALIDATION, evaluation_mechanism
+from common.segments import GRADIENT, TEST, UPDATE, VALIDATION, evaluation_mechanism
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
 """From the flat weights and mask [size] to the encoded vector of a round."""
@@ -139,7 +141,7 @@ def _compute(
 ) -> NDArray[np.uint32]:
     """Return the encoded vector of a round from its flat weights and mask [size]."""
     plan, splits = institution.plan, institution.splits
-    network = Network(plan.model, plan.schema_.width)
+    network = Network(plan.model, plan.schema_.width, DEVICE)
     stream = institution.entropy.stream(f"round-{descriptor.round}/train")
     values: dict[str, NDArray[np.float64]] = {}
     for segment in descriptor.segments:
@@ -148,6 +150,9 @@ def _compute(
             update = train(network, splits.train, _local_steps(institution), stream)
             weight = plan.weight(institution.name)
             values[UPDATE] = weight * update[mask].astype(np.float64)
+        elif segment.name == GRADIENT:
+            levels = release(network, splits.train, _shared_step(plan), stream)
+            values[GRADIENT] = levels.astype(np.float64)
         else:
             examples = {VALIDATION: splits.validation, TEST: splits.test}[segment.name]
             sigma = evaluation_mechanism(plan, segment.name).noise_multiplier
@@ -160,7 +165,7 @@ def _compute(
 
 def _counts(network: Network, examples: Examples, bins: int) -> NDArray[np.float64]:
     with torch.no_grad():
-        logits = network(torch.from_numpy(examples.features)).numpy()
+        logits = network(torch.from_numpy(examples.features).to(DEVICE)).cpu().numpy()
     return histogram(logits, examples.labels, bins)
 
 
@@ -179,4 +184,13 @@ def _local_steps(institution: Institution) -> LocalSteps:
         learning_rate=learning_rate(plan),
         max_grad_norm=plan.privacy.max_grad_norm,
         noise_multiplier=training_mechanism(plan).noise_multiplier,
+    )
+
+
+def _shared_step(plan: Plan) -> SharedStep:
+    return SharedStep(
+        sample_rate=plan.training.sample_rate,
+        max_grad_norm=plan.privacy.max_grad_norm,
+        bound=largest_sum(plan),
+        grid=shared_grid(plan),
     )

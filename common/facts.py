@@ -3,8 +3,7 @@
 from common.plan import Plan
 from common.segments import evaluation_rounds
 
-NOISE_SOURCE = "torch (research)"
-"""Torch's generator is not cryptographic: its noise protects nobody from a determined peer."""
+NOISE_SOURCE = "csprng discrete gaussian"
 
 
 def facts_of(plan: Plan) -> dict[str, str]:

@@ -7,84 +7,21 @@ a mask or an upload is one vector operation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
 from math import prod, sqrt
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from common.entropy import Stream
+from common.layout import Entry, Layout, layout_of
 from common.plan import ModelPlan
 from common.pruning.masks import Mask
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One parameter tensor: where it lies in the flat vector."""
-
-    name: str
-    shape: tuple[int, ...]
-    offset: int
-
-    @property
-    def span(self) -> slice:
-        """Its stretch of the flat vector."""
-        return slice(self.offset, self.offset + prod(self.shape))
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The parameters of a model in the order of its flat vector [size]."""
-
-    entries: tuple[Entry, ...]
-
-    @property
-    def size(self) -> int:
-        """Number of weights, biases included."""
-        last = self.entries[-1]
-        return last.offset + prod(last.shape)
-
-    def split(self, vector: NDArray[np.generic]) -> dict[str, NDArray[np.generic]]:
-        """Return views of a flat vector [size] by name, each in its own shape."""
-        return {entry.name: vector[entry.span].reshape(entry.shape) for entry in self.entries}
-
-    def protected(self, *, biases: bool) -> Mask:
-        """Return the mask [size] of weights that are never pruned.
-
-        The linear skip stays, because it carries what a logistic regression would and starts
-        at zero, where magnitude cannot see its worth; biases go only when ``biases`` is true.
-        """
-        mask = np.zeros(self.size, np.bool_)
-        has_hidden = any(entry.name == "output.weight" for entry in self.entries)
-        for entry in self.entries:
-            if entry.name.endswith(".bias"):
-                mask[entry.span] = not biases
-            elif entry.name == "linear.weight":
-                mask[entry.span] = has_hidden
-        return mask
-
-
-def layout_of(model: ModelPlan, width: int) -> Layout:
-    """Return the layout of ``model`` on ``width`` input features."""
-    shapes: list[tuple[str, tuple[int, ...]]] = []
-    if model.kind == "logistic":
-        shapes += [("linear.weight", (1, width)), ("linear.bias", (1,))]
-    else:
-        widths = (width, *model.hidden)
-        for index, (inputs, outputs) in enumerate(pairwise(widths)):
-            shapes += [(f"hidden.{index}.weight", (outputs, inputs))]
-            shapes += [(f"hidden.{index}.bias", (outputs,))]
-        shapes += [("output.weight", (1, widths[-1])), ("output.bias", (1,))]
-        if model.kind == "wide_and_deep":
-            shapes += [("linear.weight", (1, width))]
-    entries, offset = [], 0
-    for name, shape in shapes:
-        entries.append(Entry(name, shape, offset))
-        offset += prod(shape)
-    return Layout(tuple(entries))
+__all__ = ["Entry", "Layout", "MaskedLinear", "Network", "initial_weights", "layout_of"]
 
 
 def initial_weights(model: ModelPlan, width: int, stream: Stream) -> NDArray[np.float32]:
@@ -105,26 +42,55 @@ def initial_weights(model: ModelPlan, width: int, stream: Stream) -> NDArray[np.
     return weights
 
 
+class _Capture(torch.autograd.Function):
+    """A linear map whose backward keeps its output gradient instead of summing over records."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, layer: MaskedLinear
+    ) -> Tensor:
+        ctx.layer, ctx.inputs = layer, inputs
+        return linear(inputs, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        ctx.layer.captured = (ctx.inputs, gradients)
+        # The first layer's input is the records: nobody asks for its gradient.
+        back = gradients @ ctx.layer.weight if ctx.needs_input_grad[0] else None
+        return back, None, None, None
+
+
 class MaskedLinear(nn.Linear):
     """A linear layer that knows which of its weights survive (``mask``, 1 or 0).
 
-    ``captured`` holds the inputs and output gradients [n, ...] of the last private backward.
+    While ``capturing``, a backward pass computes no gradient of the weights: it leaves the inputs
+    [n, in] and output gradients [n, out] in ``captured``, from which clipped sums are made.
     """
 
     mask: Tensor
     bias_mask: Tensor
     captured: tuple[Tensor, Tensor]
+    capturing = False
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return ``inputs`` [n, in] times the weights, plus the bias: [n, out]."""
+        if not self.capturing:
+            return super().forward(inputs)
+        outputs: Tensor = _Capture.apply(  # type: ignore[no-untyped-call]
+            inputs, self.weight, self.bias, self
+        )
+        return outputs
 
 
 class Network(nn.Module):
     """A model whose parameters are views of the tensor ``flat`` [layout.size]."""
 
-    def __init__(self, model: ModelPlan, width: int) -> None:
+    def __init__(self, model: ModelPlan, width: int, device: torch.device | None = None) -> None:
         """Build ``model`` on ``width`` features, all weights zero, nothing pruned."""
         super().__init__()
         self.layout = layout_of(model, width)
-        self.flat = torch.zeros(self.layout.size)
-        self.mask = torch.ones(self.layout.size)
+        self.flat = torch.zeros(self.layout.size, device=device)
+        self.mask = torch.ones(self.layout.size, device=device)
         shapes = {entry.name: entry.shape for entry in self.layout.entries}
         self.activation = nn.ReLU() if model.activation == "relu" else nn.Tanh()
         self.hidden = nn.ModuleList(
@@ -157,12 +123,12 @@ class Network(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits [n] for features [n, width]."""
-        logits: Tensor = (
-            features.new_zeros(len(features), 1) if self.linear is None else self.linear(features)
-        )
+        parts: list[Tensor] = []
         if self.output is not None:
             hidden = features
             for layer in self.hidden:
                 hidden = self.activation(layer(hidden))
-            logits = logits + self.output(hidden)
-        return logits[:, 0]
+            parts.append(self.output(hidden)[:, 0])
+        if self.linear is not None:
+            parts.append(self.linear(features)[:, 0])
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]

@@ -69,14 +69,27 @@ class TrainingPlan(Section):
 class PrivacyPlan(Section):
     """Record-level (epsilon, delta) for the training rows; "none" trains without noise.
 
+    "local" noise makes each institution's own update private; "shared" noise is added in parts
+    that only together are enough, whoever of ``aggregation.colluders`` tells its part.
     Beyond 50, which protects nobody, the PRV accountant takes minutes and gigabytes.
     """
 
     epsilon: Annotated[float, Field(gt=0, le=50)] | Literal["none"] = 1.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     max_grad_norm: Positive = 1.0
-    noise: Literal["local"] = "local"
+    noise: Literal["local", "shared"] = "local"
     accountant: Literal["prv", "rdp"] = "prv"
+
+
+class OptimiserPlan(Section):
+    """What the server makes of the gradient that "shared" noise leaves it.
+
+    ``momentum`` is the first moment's decay, ``second`` the second's, which "adam" alone has.
+    """
+
+    kind: Literal["sgd", "adam"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    second: Annotated[float, Field(ge=0, lt=1)] = 0.99
 
 
 class AggregationPlan(Section):
@@ -150,6 +163,7 @@ class Plan(Section):
     training: TrainingPlan = TrainingPlan()
     privacy: PrivacyPlan = PrivacyPlan()
     aggregation: AggregationPlan = AggregationPlan()
+    optimiser: OptimiserPlan = OptimiserPlan()
     pruning: PruningPlan = PruningPlan()
     evaluation: EvaluationPlan = EvaluationPlan()
 
@@ -187,6 +201,7 @@ class Plan(Section):
                 f"threshold {self.threshold} of {len(names)} institutions withstands {most}"
                 f" colluders, not {self.aggregation.colluders}: lower aggregation.colluders"
             )
+        self._require_sharing()
         smallest = min(institution.size for institution in self.institutions)
         largest = max(institution.size for institution in self.institutions)
         if self.privacy.epsilon != "none" and self.privacy.delta * largest >= 1:
@@ -205,6 +220,30 @@ class Plan(Section):
                 " than one row a batch: raise training.sample_rate"
             )
         return self
+
+    def _require_sharing(self) -> None:
+        """Refuse noise that no round could share, and a server's step where there is none."""
+        if self.privacy.noise == "local":
+            if self.optimiser != OptimiserPlan():
+                raise ValueError(
+                    "an optimiser acts on shared noise alone: set privacy.noise to shared"
+                )
+            return
+        if self.training.steps != 1:
+            raise ValueError(
+                f"shared noise covers one step a round, not {self.training.steps}:"
+                " set training.steps to 1"
+            )
+        if self.noise_shares < 2:
+            raise ValueError(
+                f"threshold {self.threshold} less {self.aggregation.colluders} colluders leaves"
+                f" {self.noise_shares} noise shares: lower aggregation.colluders"
+            )
+
+    @property
+    def noise_shares(self) -> int:
+        """Shares of shared noise that every opened sum holds and no colluder knows."""
+        return self.threshold - self.aggregation.colluders
 
     @property
     def threshold(self) -> int:

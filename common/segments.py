@@ -7,8 +7,10 @@ from common.descriptor import Segment
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import learning_rate, training_mechanism
+from common.privacy.shared import ring_levels
 
 UPDATE = "update"
+GRADIENT = "gradient"
 VALIDATION = "validation"
 TEST = "test"
 
@@ -50,12 +52,15 @@ def counting_noise(plan: Plan, name: str, survivors: int) -> float:
 def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]:
     """Return the segments of a round with ``kept`` surviving weights.
 
-    A histogram segment holds the counts by score bin of the negative records, then of the
-    positive ones. Test rows are read once, after the last training round.
+    An update is what local steps did to the weights; a gradient is the clipped sum of one step
+    with a share of the noise, in levels of the shared grid. A histogram holds the counts by score
+    bin of the negative records, then of the positive ones. Test rows are read once, after the
+    last training round.
     """
     segments = []
     if round_number < plan.training.rounds:
-        segments.append(_update_segment(plan, kept))
+        shared = plan.privacy.noise == "shared"
+        segments.append((_gradient_segment if shared else _update_segment)(plan, kept))
     if round_number in evaluation_rounds(plan):
         counts = (VALIDATION, TEST) if round_number == plan.training.rounds else (VALIDATION,)
         segments += [_count_segment(plan, name) for name in counts]
@@ -77,3 +82,7 @@ def _update_segment(plan: Plan, kept: int) -> Segment:
     bound = rate * plan.privacy.max_grad_norm * (2 * steps + NOISE_TAIL * noise * sqrt(steps))
     levels = 2 ** (plan.aggregation.ring_bits - 1) // len(plan.institutions) - 2
     return Segment(UPDATE, kept, scale=levels / bound, bound=bound)
+
+
+def _gradient_segment(plan: Plan, kept: int) -> Segment:
+    return Segment(GRADIENT, kept, scale=1.0, bound=float(ring_levels(plan)))

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from common.model import Layout
+from common.layout import Layout
 
 Vector = NDArray[np.float64]
 

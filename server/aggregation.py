@@ -33,7 +33,8 @@ class GlobalModel:
     """The server's state between rounds: flat weights and mask [size], next round, last epoch.
 
     ``holders`` maps each institution to the hash of the mask it is known to hold, ``offers`` to
-    the keys it sent ahead. ``culprits`` spoiled an opening and are asked no more.
+    the keys it sent ahead. ``culprits`` spoiled an opening and are asked no more. ``moments``
+    [2, size] are the optimiser's after so many ``updates``; None before the first.
     """
 
     weights: NDArray[np.float32]
@@ -43,6 +44,8 @@ class GlobalModel:
     holders: dict[str, str] = field(default_factory=dict)
     offers: dict[str, Offer] = field(default_factory=dict)
     culprits: frozenset[str] = frozenset()
+    moments: NDArray[np.float64] | None = None
+    updates: int = 0
 
     @property
     def kept(self) -> int:

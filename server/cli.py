@@ -10,6 +10,7 @@ from common.entropy import SystemEntropy
 from common.facts import facts_of, warnings_of
 from common.plan import load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
+from common.privacy.shared import abandoned_epsilon
 from common.segments import evaluation_rounds
 from server.rounds import initial_model
 
@@ -38,6 +39,9 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
         "sparsity": f"{agreed.pruning.sparsity:g} by {agreed.pruning.score}",
         "evaluation rounds": ", ".join(map(str, evaluation_rounds(agreed))),
     }
+    if agreed.privacy.epsilon != "none":
+        abandoned = abandoned_epsilon(agreed, mechanism.steps)
+        facts["epsilon if all others collude"] = f"{abandoned:.3f}"
     facts |= facts_of(agreed)
     for warning in warnings_of(agreed):
         errors.print(f"WARNING: {warning}", style="bold red")

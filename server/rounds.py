@@ -13,13 +13,16 @@ from common.entropy import Stream
 from common.errors import AggregationError
 from common.model import initial_weights, layout_of
 from common.plan import Plan
+from common.privacy.budgets import learning_rate
+from common.privacy.shared import shared_grid
 from common.pruning.masks import prune
 from common.pruning.schedules import SCHEDULES, sparsity_due
 from common.pruning.scores import SCORES
-from common.segments import UPDATE, counting_noise
+from common.segments import GRADIENT, UPDATE, counting_noise
 from server.aggregation import Attempt, GlobalModel, Sums
 from server.evaluation import Estimate, estimate
 from server.exchange import Caller, Exchange, Traffic
+from server.optimiser import direction
 
 log = logging.getLogger("fedprune.server")
 
@@ -84,7 +87,7 @@ def run_rounds(
                 " bring them back and resume"
             )
         kept = model.kept
-        counts = {name: total for name, total in sums.items() if name != UPDATE}
+        counts = {name: total for name, total in sums.items() if name not in (UPDATE, GRADIENT)}
         model = _advance(model, plan, sums)
         traffic, members = exchange.traffic, max(1, len(survivors))
         yield (
@@ -128,13 +131,23 @@ def complete_round(
             offers=attempt.offers,
             culprits=model.culprits | attempt.culprits,
         )
-        if survivors and UPDATE in sums:
-            sums[UPDATE] /= sum(plan.weight(name) for name in survivors)
+        sums = _averaged(sums, plan, survivors)
         if survivors or attempt.asked_to_open:
             return model, survivors, sums
         # The keys sent ahead are of the next epoch and round; repeating this one takes others.
         model = replace(model, epoch=model.epoch + 1)
     return model, (), {}
+
+
+def _averaged(sums: Sums, plan: Plan, survivors: tuple[str, ...]) -> Sums:
+    """Divide what the survivors' records added up to by their declared number."""
+    if UPDATE in sums:
+        weight = sum(plan.weight(name) for name in survivors)
+        return sums | {UPDATE: sums[UPDATE] / weight}
+    if GRADIENT in sums:
+        batch = sum(plan.expected_batch(name) for name in survivors)
+        return sums | {GRADIENT: sums[GRADIENT] * (shared_grid(plan).step / batch)}
+    return sums
 
 
 def _require_members(model: GlobalModel, plan: Plan) -> None:
@@ -147,17 +160,31 @@ def _require_members(model: GlobalModel, plan: Plan) -> None:
 
 
 def _advance(model: GlobalModel, plan: Plan, sums: Sums) -> GlobalModel:
-    """Apply the average update, then prune to the sparsity that is due."""
-    weights, mask = model.weights, model.mask
-    if UPDATE in sums:
-        weights = weights.copy()
-        weights[mask] += sums[UPDATE].astype(np.float32)
-        due = sparsity_after(plan, model.round + 1)
-        layout = layout_of(plan.model, plan.schema_.width)
-        scores = SCORES.require(plan.pruning.score)(weights)
-        mask = prune(scores, mask, layout.protected(biases=plan.pruning.biases), due)
-        weights *= mask
-    return replace(model, weights=weights, mask=mask, round=model.round + 1)
+    """Apply the average update or gradient, then prune to the sparsity that is due."""
+    finished = model.round + 1
+    if GRADIENT in sums:
+        model = _stepped(model, plan, sums[GRADIENT])
+    elif UPDATE in sums:
+        weights = model.weights.copy()
+        weights[model.mask] += sums[UPDATE].astype(np.float32)
+        model = replace(model, weights=weights)
+    else:
+        return replace(model, round=finished)
+    layout = layout_of(plan.model, plan.schema_.width)
+    scores = SCORES.require(plan.pruning.score)(model.weights)
+    protected = layout.protected(biases=plan.pruning.biases)
+    mask = prune(scores, model.mask, protected, sparsity_after(plan, finished))
+    return replace(model, weights=model.weights * mask, mask=mask, round=finished)
+
+
+def _stepped(model: GlobalModel, plan: Plan, gradient: NDArray[np.float64]) -> GlobalModel:
+    """Move the surviving weights by one step of the plan's optimiser."""
+    moments = np.zeros((2, model.mask.size)) if model.moments is None else model.moments.copy()
+    updates, mask = model.updates + 1, model.mask
+    against, moments[:, mask] = direction(gradient, moments[:, mask], plan.optimiser, updates)
+    weights = model.weights.copy()
+    weights[mask] -= (learning_rate(plan) * against).astype(np.float32)
+    return replace(model, weights=weights, moments=moments, updates=updates)
 
 
 def sparsity_after(plan: Plan, finished: int) -> float:

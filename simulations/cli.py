@@ -135,6 +135,8 @@ def _show(summary: dict[str, Any], directory: Path) -> None:
 def _facts(summary: dict[str, Any]) -> list[str]:
     epsilon = summary["epsilon"]
     budget = epsilon if epsilon == "none" else f"{epsilon:.3f} at delta {summary['delta']:g}"
+    if summary["noise"] == "shared":
+        budget += f" ({summary['epsilon_if_others_collude']:.3f} if all others collude)"
     private = summary["auc_private"]
     sent = [
         "nothing" if count is None else f"{count:,}"

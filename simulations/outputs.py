@@ -40,6 +40,7 @@ def summarise(
         **_private(released[-1] if released else None),
         "pr_auc": pr_auc,
         "epsilon": run.epsilon if private else "none",
+        "epsilon_if_others_collude": run.abandoned_epsilon if private else "none",
         "sparsity": 1 - model.kept / model.mask.size,
         "weights_total": model.mask.size,
         "weights_kept": model.kept,

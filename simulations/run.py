@@ -18,7 +18,8 @@ from common.entropy import SeededEntropy
 from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
-from common.privacy.budgets import training_mechanism
+from common.privacy.budgets import accounted_delta, training_mechanism
+from common.privacy.shared import abandoned_epsilon
 from server.aggregation import GlobalModel
 from server.app import Task
 from server.app import build_app as build_server
@@ -53,9 +54,13 @@ class Run:
     def epsilon(self) -> float:
         """What the finished rounds have spent of an institution's training budget."""
         steps = self.finished * self.plan.training.steps
-        privacy = self.plan.privacy
         spent = replace(training_mechanism(self.plan), steps=steps)
-        return spent.epsilon(privacy.delta, privacy.accountant)
+        return spent.epsilon(accounted_delta(self.plan), self.plan.privacy.accountant)
+
+    @property
+    def abandoned_epsilon(self) -> float:
+        """The same if every other institution tells the server its share of the noise."""
+        return abandoned_epsilon(self.plan, self.finished * self.plan.training.steps)
 
 
 def simulate(

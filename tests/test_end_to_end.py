@@ -31,6 +31,7 @@ SUMMARY: dict[str, type] = {
     "auc_private_sd": float,
     "pr_auc": float,
     "epsilon": float,
+    "epsilon_if_others_collude": float,
     "delta": float,
     "sparsity": float,
     "weights_total": int,
@@ -182,7 +183,7 @@ def test_summary_has_every_key_in_its_range(done: Outcome) -> None:
     assert 0 < summary["bytes_up_last_round"] < summary["bytes_up_first_round"] < 10_000
     assert 0 < summary["seconds"] < 60
     assert (summary["aggregation"], summary["noise"]) == ("secure", "local")
-    assert summary["noise_source"] == "torch (research)"
+    assert summary["noise_source"] == "csprng discrete gaussian"
     assert summary["evaluation"].startswith("discrete Gaussian counts: epsilon 1 for")
     assert summary["plan_sha256"] == plan.digest()
     assert summary["interrupted"] is False

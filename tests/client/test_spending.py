@@ -5,6 +5,8 @@ import pytest
 from client.entries import Release
 from client.limits import table_epsilon
 from client.spending import budget_of, charges_of
+from common.privacy.budgets import training_mechanism
+from common.privacy.shared import abandoned_mechanism
 from common.segments import segments_of
 from tests.support import small_plan
 
@@ -50,3 +52,21 @@ def test_schemas_that_split_alike_are_told_from_those_that_do_not() -> None:
     assert budget_of(fewer).split != budget_of(PRIVATE).split
     by_customer = small_plan(schema=schema | {"customer": "id"})
     assert budget_of(by_customer).split != budget_of(PRIVATE).split
+
+
+@pytest.mark.parametrize("kind", ["secure", "plain"])
+def test_shared_noise_is_charged_as_whoever_opens_the_sum_sees_it(kind: str) -> None:
+    plan = small_plan(
+        aggregation={"kind": kind}, privacy={"noise": "shared"}, training={"steps": 1}
+    )
+    train = next(release for release in budget_of(plan).releases if release.part == "train")
+    whole, own = training_mechanism(plan), abandoned_mechanism(plan)
+    assert whole.noise_multiplier > own.noise_multiplier
+    expected = whole if kind == "secure" else own
+    assert (train.noise_multiplier, train.steps) == (
+        expected.noise_multiplier,
+        plan.training.rounds,
+    )
+    (charged, *_) = charges_of(plan, segments_of(plan, 0, 10))
+    assert (charged.part, charged.noise_multiplier) == ("train", train.noise_multiplier)
+    assert charged.steps == 1

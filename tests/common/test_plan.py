@@ -16,7 +16,15 @@ from common.plan import Plan, load_plan, plan_from_dict
 from common.schema import load_schema
 from tests.support import FIELDS, SIZES, plan_fields, small_plan
 
-SECTIONS = ("model", "training", "privacy", "aggregation", "pruning", "evaluation")
+SECTIONS = (
+    "model",
+    "training",
+    "privacy",
+    "aggregation",
+    "optimiser",
+    "pruning",
+    "evaluation",
+)
 
 
 def shuffled(value: Any, order: random.Random) -> Any:
@@ -77,10 +85,10 @@ def test_hash_changes_with_every_value(section: str, key: str, value: object) ->
 
 
 def test_every_choice_of_the_plan_is_among_the_changes() -> None:
-    only_choice = {("privacy", "noise")}
+    together = {("privacy", "noise"), *(("optimiser", k) for k in ("kind", "momentum", "second"))}
     registered = {("pruning", "score"), ("pruning", "schedule")}
     plan = small_plan().to_dict()
-    keys = {(name, key) for name in SECTIONS for key in plan[name]} - only_choice - registered
+    keys = {(name, key) for name in SECTIONS for key in plan[name]} - together - registered
     assert keys == {(name, key) for name, section in CHANGES.items() for key in section}
 
 
@@ -106,6 +114,21 @@ def test_named_schema_is_hashed_by_its_content() -> None:
     )
     assert named.digest() == written.digest()
     assert named.to_dict()["schema"]["label"]["column"] == "default"
+
+
+SHARED: dict[str, Any] = {"privacy": {"noise": "shared"}, "training": {"steps": 1}}
+
+
+def test_shared_noise_and_its_optimiser_are_part_of_the_agreement() -> None:
+    plans = [
+        small_plan(**SHARED),
+        small_plan(**SHARED, optimiser={"momentum": 0.5}),
+        small_plan(**SHARED, optimiser={"kind": "adam"}),
+        small_plan(**SHARED, optimiser={"kind": "adam", "second": 0.9}),
+        small_plan(training={"steps": 1}),
+    ]
+    assert len({plan.digest() for plan in plans}) == len(plans)
+    assert plans[0].noise_shares == 3 - 1
 
 
 def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
@@ -135,7 +158,13 @@ def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
         refuse("privacy", "delta", 0),
         refuse("privacy", "delta", 1),
         refuse("privacy", "max_grad_norm", -1),
-        refuse("privacy", "noise", "shared"),
+        refuse("privacy", "noise", "remote"),
+        refuse("optimiser", "kind", "lion"),
+        refuse("optimiser", "momentum", 1),
+        refuse("optimiser", "second", -0.1),
+        ({"optimiser": {"momentum": 0.5}}, "acts on shared noise alone: set privacy.noise"),
+        ({"privacy": {"noise": "shared"}}, "one step a round, not 2: set training.steps to 1"),
+        (SHARED | {"aggregation": {"kind": "plain", "colluders": 2}}, "leaves 1 noise shares"),
         refuse("privacy", "accountant", "gdp"),
         refuse("aggregation", "kind", "clear"),
         refuse("aggregation", "ring_bits", 15),

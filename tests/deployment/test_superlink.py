@@ -26,7 +26,7 @@ ROUNDS = 3
 NAMES = ("bank-00", "bank-01", "bank-02")
 
 
-def make_plan(epsilon: float = 3.0) -> Plan:
+def make_plan(epsilon: float = 1.5) -> Plan:
     return plan_from_dict(
         {
             "name": "loopback",

@@ -11,7 +11,7 @@ from client.data import Splits
 from common.errors import AggregationError
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
-from common.privacy.budgets import training_mechanism
+from common.privacy.budgets import accounted_delta, training_mechanism
 from common.segments import TEST, VALIDATION, evaluation_mechanism
 from server.evaluation import metrics
 from simulations.baselines import Baseline
@@ -57,7 +57,7 @@ def test_summary_says_what_the_run_was(run: Run, splits: Mapping[str, Splits]) -
     assert (summary["rounds"], summary["seed"], summary["seconds"]) == (4, 0, 1.5)
     assert summary["plan_sha256"] == plan.digest()
     assert (summary["delta"], summary["noise"]) == (1e-5, "local")
-    assert summary["noise_source"] == "torch (research)"
+    assert summary["noise_source"] == "csprng discrete gaussian"
     assert summary["evaluation"].startswith("discrete Gaussian counts: epsilon 1 for")
     assert (summary["aggregation"], summary["protocol"]) == ("secure", "two trips, signed keys")
     assert summary["noise_multiplier"] == training_mechanism(plan).noise_multiplier > 0
@@ -94,16 +94,16 @@ def test_private_auc_comes_from_the_sums_of_the_last_round(
 def test_epsilon_is_the_accountants_for_the_finished_steps(
     run: Run, splits: Mapping[str, Splits], finished: int
 ) -> None:
-    steps = 2 * min(finished, 4)
+    steps, delta = 2 * min(finished, 4), accounted_delta(run.plan)
     noise = training_mechanism(run.plan).noise_multiplier
-    expected = SampledGaussian(noise, 0.1, steps).epsilon(1e-5, "rdp")
+    expected = SampledGaussian(noise, 0.1, steps).epsilon(delta, "rdp")
     summary = summary_of(cut(run, finished), splits)
     assert summary["epsilon"] == pytest.approx(expected)
     assert summary["rounds"] == min(finished, 4)
     assert 0 < summary["epsilon"] <= 2.0
     # Negative control: one step more or less is another budget.
     for other in (steps - 1, steps + 1):
-        assert summary["epsilon"] != SampledGaussian(noise, 0.1, other).epsilon(1e-5, "rdp")
+        assert summary["epsilon"] != SampledGaussian(noise, 0.1, other).epsilon(delta, "rdp")
 
 
 def test_bytes_are_those_of_the_first_and_last_training_round(

@@ -24,13 +24,15 @@ def stepped_epsilon(mechanism: SampledGaussian, accountant: str) -> float:
 @ACCOUNTANTS
 def test_epsilon_is_opacus_own(accountant: str) -> None:
     expected = stepped_epsilon(MECHANISM, accountant)
-    assert MECHANISM.epsilon(DELTA, accountant) == expected
+    # Opacus leaves PRV's bound a slack of .01.
+    slack = 0.0101 if accountant == "prv" else 0
+    assert expected - slack <= MECHANISM.epsilon(DELTA, accountant) <= expected
     for other in (
         replace(MECHANISM, noise_multiplier=1.15),
         replace(MECHANISM, sample_rate=0.11),
         replace(MECHANISM, steps=41),
     ):
-        assert stepped_epsilon(other, accountant) != expected
+        assert abs(stepped_epsilon(other, accountant) - expected) > slack
 
 
 def test_prv_is_tighter_than_rdp() -> None:
