@@ -128,9 +128,7 @@ class Book:
         account, drafts = self.accounts.get(place.run), list[Draft]()
         if account is None:
             drafts = [Draft("reserved", place, budget.split, part) for part in budget.releases]
-            account = Account(place.plan_hash, self.table, budget.split, now)
-            account.reserved = {release.part: release for release in budget.releases}
-            self._require_limits(account, now)
+            account = self.affordable(place.plan_hash, budget, now)
         elif account.over:
             raise RunReopenedError(f"run {place.run!r} is over: begin a new one")
         elif (account.plan_hash, account.table) != (place.plan_hash, self.table):
@@ -180,7 +178,10 @@ class Book:
         accounts = [account for account in self.accounts.values() if account.table == table]
         return [item for account in accounts for item in account.spent()]
 
-    def _require_limits(self, account: Account, now: int) -> None:
+    def affordable(self, plan_hash: str, budget: Budget, now: int) -> Account:
+        """Return the account of a new run; raise `OverLimitError` if it would pass a limit."""
+        reserved = {release.part: release for release in budget.releases}
+        account = Account(plan_hash, self.table, budget.split, now, reserved)
         # Earlier runs of the plan end with this one, so that only what they charged counts.
         accounts = [
             replace(other, over=other.over or other.plan_hash == account.plan_hash)
@@ -189,6 +190,7 @@ class Book:
         ]
         spent = [item for other in (*accounts, account) for item in other.spent()]
         self.limits.require(spent, account.plan_hash, now)
+        return account
 
     def _fold(self, entry: Entry) -> None:
         match entry.kind:

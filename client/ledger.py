@@ -95,6 +95,12 @@ class Ledger:
             kept = vectors[plan_hash]
             return Standing(run, kept.round, epoch, opened, kept.binding, kept.mask, kept.vector)
 
+    def require_room(self, place: Place, budget: Budget, now: int) -> None:
+        """Refuse a new run that would pass a limit, before it has begun; note nothing."""
+        with self._open() as (_, book):
+            if place.run not in book.accounts:
+                book.affordable(place.plan_hash, budget, now)
+
     def charge(self, place: Place, releases: tuple[Release, ...], budget: Budget, now: int) -> None:
         """Charge a round before its work; see `client.book.Book.charge` for what is refused."""
         with self._open() as (transaction, book):

@@ -93,9 +93,16 @@ _roster = lru_cache(maxsize=4)(Roster.from_bytes)
 def join(
     institution: Institution, memory: Memory, request: wire.JoinRequest
 ) -> tuple[Memory, wire.JoinReply]:
-    """Say who this is and which plan it approved; an unfit table keeps it from joining."""
+    """Say who this is and which plan it approved.
+
+    A table that does not fit keeps it from joining, and so does a run beyond its limits.
+    """
+    from client.spending import budget_of  # noqa: PLC0415
+
     _ = institution.splits
     plan_hash = institution.plan.digest()
+    place = Place(request.run, plan_hash, -1, -1)
+    institution.ledger.require_room(place, budget_of(institution.plan), institution.now)
     epoch = institution.standing(request.run).epoch
     return memory, wire.JoinReply(institution.name, plan_hash, epoch)
 

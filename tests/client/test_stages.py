@@ -6,7 +6,8 @@ import pytest
 
 from client import stages
 from client.data import Splits
-from client.ledger import memory_ledger
+from client.ledger import Ledger, MemoryStore, memory_ledger
+from client.limits import Limits
 from client.memory import Memory
 from client.policy import (
     EpochReplayedError,
@@ -16,6 +17,7 @@ from client.policy import (
     RunChangedError,
     SignedTwiceError,
 )
+from client.refusals import OverLimitError
 from client.update import update
 from common import messages as wire
 from common.crypto import refusals
@@ -78,6 +80,13 @@ def test_an_unfit_table_does_not_join() -> None:
     unfit = replace(ASH, rows=rows)
     with pytest.raises(DataError, match="no rows"):
         stages.join(unfit, Memory(), wire.JoinRequest("run"))
+
+
+def test_a_run_beyond_the_limits_is_not_joined() -> None:
+    narrow = Limits(plan=0.5, accountant="rdp")
+    poor = replace(ASH, ledger=Ledger(MemoryStore(), "loans", narrow))
+    with pytest.raises(OverLimitError, match=r"limits\.plan"):
+        stages.join(poor, Memory(), wire.JoinRequest("run"))
 
 
 def test_rows_are_read_once_and_only_when_needed() -> None:

@@ -92,6 +92,16 @@ def test_limits_hold_for_a_plan_a_year_and_ever(store: Store) -> None:
         charge(ledger, at(0, run="third", plan="cc"), later + 366 * 24 * 3600)
 
 
+def test_room_is_asked_for_before_a_run_begins(store: Store) -> None:
+    ledger = ledger_on(store, ONE_PLAN)
+    ledger.require_room(at(0), budget(), NOON)
+    assert ledger.sequence == 0
+    charge(ledger, at(0))
+    ledger.require_room(at(0), budget(), NOON)
+    with pytest.raises(OverLimitError):
+        ledger.require_room(at(0, run="other", plan="bb"), budget(), NOON)
+
+
 def test_another_table_has_its_own_budget(store: Store) -> None:
     charge(ledger_on(store, ONE_PLAN), at(0))
     with pytest.raises(OverLimitError):

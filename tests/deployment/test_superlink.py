@@ -67,6 +67,7 @@ def write_institutions(folder: Path, approved: Mapping[str, Plan]) -> dict[str, 
                 "roster": "../roster.json",
                 "roster_hash": roster.digest,
             },
+            "ledger": {"table": "loans", "limits": {"plan": 9.5, "year": 9.5, "accountant": "rdp"}},
         }
         files[name] = home / "client.toml"
         files[name].write_text(tomli_w.dumps(settings))
