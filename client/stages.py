@@ -156,12 +156,13 @@ def unmask(
     state = State.from_bytes(memory.secrets)
     masked = state.masked_for(request.digest, request.survivors)
     signatures = by_name(request.signers, request.signatures)
-    revealed, reveal = secagg.reveal(
-        institution.party(memory), masked, request.survivors, signatures
-    )
+    party = institution.party(memory)
+    revealed, reveal = secagg.reveal(party, masked, request.survivors, signatures)
+    packed = reveal.to_bytes()
+    reply = wire.UnmaskReply(packed, secagg.sign_reveal(party, revealed, packed))
     state = state.model_copy(update={"current": revealed})
     institution.mark("opened", masked.session)
-    return replace(memory, secrets=state.to_bytes()), wire.UnmaskReply(reveal.to_bytes())
+    return replace(memory, secrets=state.to_bytes()), reply
 
 
 def by_name(names: list[str], values: list[bytes]) -> dict[str, bytes]:

@@ -177,6 +177,7 @@ class UnmaskReply(WireMessage):
 
     kind = "unmasked"
     reveal: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)

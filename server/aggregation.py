@@ -244,6 +244,9 @@ class Attempt:
         reveals = {}
         for name, reply in replies.items():
             with _blaming(name):
+                secagg.require_reveal_signature(
+                    self._roster, request.digest, masked, name, (reply.reveal, reply.signature)
+                )
                 reveals[name] = Reveal.from_bytes(reply.reveal)
         return reveals
 

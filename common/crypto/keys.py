@@ -23,6 +23,7 @@ SIGNED_MEMBER: Final = b"fedprune/1/sign-member/"
 SIGNED_ADVERT: Final = b"fedprune/1/sign-advert/"
 SIGNED_VECTOR: Final = b"fedprune/1/sign-vector/"
 SIGNED_SURVIVORS: Final = b"fedprune/1/sign-survivors/"
+SIGNED_REVEAL: Final = b"fedprune/1/sign-reveal/"
 
 
 def public_key(private: bytes) -> bytes:

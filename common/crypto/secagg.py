@@ -41,6 +41,7 @@ from common.crypto.session import (
     Reveal,
     Session,
     advert_statement,
+    reveal_statement,
     seed_hash,
     share_context,
     survivors_statement,
@@ -252,6 +253,25 @@ def reveal(
         ),
     )
     return Revealed(session=state.session, digest=state.digest, survivors=alive), opened
+
+
+def sign_reveal(party: Party, stage: Revealed, packed: bytes) -> bytes:
+    """Sign the packed reveal: altered on its way it would make an honest revealer a culprit."""
+    statement = reveal_statement(stage.digest, stage.survivors, packed)
+    return keys.sign(party.identity.signing_private, keys.SIGNED_REVEAL, statement)
+
+
+def require_reveal_signature(
+    roster: Roster,
+    digest: bytes,
+    survivors: Collection[str],
+    name: str,
+    reply: tuple[bytes, bytes],
+) -> None:
+    """Return if a member sent this packed reveal and signature; raise `BadSignatureError` else."""
+    packed, signature = reply
+    statement = reveal_statement(digest, sorted(survivors), packed)
+    keys.verify(roster.member(name).signing_public, keys.SIGNED_REVEAL, statement, signature)
 
 
 def require_survivor_signature(

@@ -260,6 +260,11 @@ def survivors_statement(digest: bytes, survivors: Sequence[str]) -> bytes:
     return digest + hash_facts("survivors", sorted(survivors))
 
 
+def reveal_statement(digest: bytes, survivors: Sequence[str], reveal: bytes) -> bytes:
+    """Return what is signed about a reveal: descriptor, survivors and its bytes."""
+    return survivors_statement(digest, survivors) + hashlib.sha256(reveal).digest()
+
+
 def vector_statement(digest: bytes, packed: bytes) -> bytes:
     """Return what is signed about a masked vector: the descriptor's digest and the values."""
     return digest + hashlib.sha256(packed).digest()

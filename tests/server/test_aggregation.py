@@ -13,11 +13,14 @@ from client.memory import Memory
 from client.update import update
 from common import messages as wire
 from common.crypto import ring
+from common.crypto.keys import SIGNED_REVEAL, sign
+from common.crypto.session import reveal_statement
 from common.errors import AggregationError, TooFewSurvivorsError
 from common.plan import Plan
 from common.pruning.masks import mask_hash
 from server.aggregation import Attempt, GlobalModel, Sums
 from server.exchange import Exchange
+from simulations.rehearsal import seeded_identity
 from tests.support import (
     connect,
     describe,
@@ -105,7 +108,12 @@ def test_a_departure_costs_a_trip_and_a_signature_may_be_missing() -> None:
 def test_a_spoiled_opening_names_the_revealer_and_goes_on() -> None:
     def lie(reply: wire.WireMessage) -> wire.WireMessage:
         assert isinstance(reply, wire.UnmaskReply)
-        return replace(reply, reveal=reply.reveal[:-1] + bytes([reply.reveal[-1] ^ 1]))
+        packed = reply.reveal[:-1] + bytes([reply.reveal[-1] ^ 1])
+        statement = reveal_statement(
+            describe(SECURE, start_of(SECURE, 2)).digest(), EVERYONE, packed
+        )
+        signing = seeded_identity("cedar", 0).signing_private
+        return replace(reply, reveal=packed, signature=sign(signing, SIGNED_REVEAL, statement))
 
     exchange, _ = connect(SECURE, wrap=lambda app: Tampered(app, "train.unmask", lie))
     made = Attempt(start_of(SECURE, 2), SECURE, "run", exchange)
@@ -154,6 +162,8 @@ MALFORMED: list[tuple[str, Callable[..., wire.WireMessage]]] = [
     ("train.update", lambda reply: replace(reply, vector=reply.vector[:-1])),
     ("train.update", lambda reply: replace(reply, vector=reply.vector + b"\0")),
     ("train.unmask", lambda reply: replace(reply, reveal=reply.reveal[:-1])),
+    ("train.unmask", lambda reply: replace(reply, reveal=reply.reveal[:-1] + b"?")),
+    ("train.unmask", lambda reply: replace(reply, signature=bytes(64))),
 ]
 
 
@@ -163,7 +173,9 @@ def test_a_malformed_reply_is_an_absence(
 ) -> None:
     caplog.set_level(logging.WARNING)
     exchange, _ = connect(SECURE, wrap=lambda app: Tampered(app, trip, alter))
-    survivors, sums = attempt(SECURE, exchange)
+    made = Attempt(start_of(SECURE, 2), SECURE, "run", exchange)
+    survivors, sums = made.run()
+    assert not made.culprits
     left = EVERYONE if trip == "train.unmask" else ("ash", "birch", "elm")
     assert survivors == left
     assert_sums(sums, expected_sums(survivors))

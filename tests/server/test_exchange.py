@@ -91,7 +91,7 @@ TOLD = wire.Refusal("").to_record()
 WRONG: dict[str, Answer] = {
     "refusal": lambda message, name: reply(message, wire.Refusal("protocol")),
     "error": crash,
-    "another kind": lambda message, name: reply(message, wire.UnmaskReply(b"")),
+    "another kind": lambda message, name: reply(message, wire.UnmaskReply(b"", b"")),
     "empty": lambda message, name: Message(RecordDict(), reply_to=message),
     "a malformed refusal": lambda message, name: Message(
         RecordDict({wire.RECORD: TOLD[wire.RECORD], "more": TOLD[wire.RECORD]}),
