@@ -153,8 +153,11 @@ def _explain(failures: pd.DataFrame, frame: pd.DataFrame) -> str:
     # Absent columns first: without a header the file's "names" are a record's cells.
     absent = failures[failures["check"] == "column_in_dataframe"]
     first = (failures if absent.empty else absent).iloc[0]
-    problems = failures.drop_duplicates(["column", "check"] if first["column"] else "failure_case")
-    others = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    # Faults of cells have a row, and count once a column; faults of names have none.
+    in_cells = failures["index"].notna().any()
+    where = failures["column" if in_cells else "failure_case"].astype(str)
+    count = (failures["check"].astype(str) + "/" + where).nunique()
+    others = f" ({count - 1} more problems)" if count > 1 else ""
     if first["check"] == "column_in_dataframe":
         return f"column {first['failure_case']!r} is missing: add it to the file{others}"
     repeated = frame.columns[frame.columns.duplicated()]

@@ -11,7 +11,7 @@ import pytest
 
 from client import policy, stages, update
 from client.ledger import Ledger
-from client.policy import RoundReplayedError
+from client.policy import RoundOpenedError
 from common.crypto import opening, secagg
 from common.crypto.opening import Opened
 from common.crypto.refusals import DeadAndAliveError, SecondSurvivorsError, UnderSignedError
@@ -31,7 +31,7 @@ from simulations.rehearsal import Rehearsal
 
 BATCHES, BATCH = 10, 100
 REFUSED_TO_DEVIATING = {
-    RoundReplayedError.reason,
+    RoundOpenedError.reason,
     UnderSignedError.reason,
     SecondSurvivorsError.reason,
     DeadAndAliveError.reason,
