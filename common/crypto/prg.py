@@ -22,9 +22,16 @@ _ZEROS = memoryview(bytes(4 * _WORDS))
 
 
 def apply(
-    vector: RingVector, bits: int, added: Sequence[bytes], subtracted: Sequence[bytes]
+    vector: RingVector,
+    bits: int,
+    added: Sequence[bytes],
+    subtracted: Sequence[bytes],
+    source: RingVector | None = None,
 ) -> None:
     """Add and subtract the keystreams of 32-byte keys to ``(n,)`` elements of Z_2^bits, in place.
+
+    The first elements are taken from ``source`` where there is one, block by block: copied
+    beforehand, the vector would cross the memory once more.
 
     Source: Bonawitz et al. 2017, section 3.1 and figure 4, round 2.
     """
@@ -35,6 +42,9 @@ def apply(
     top = np.uint32((1 << bits) - 1)
     for start in range(0, len(vector), _WORDS):
         block = vector[start : start + _WORDS]
+        if source is not None:
+            part = source[start : start + _WORDS]
+            block[: len(part)] = part
         zeros = _ZEROS[: 4 * len(block)]
         for encryptor, operation in steps:
             encryptor.update_into(zeros, target)

@@ -185,9 +185,12 @@ def mask(accepted: Accepted, vector: RingVector) -> tuple[Masked, RingVector]:
     """
     descriptor = accepted.descriptor
     require_vector(descriptor, vector)
-    masked = np.concatenate([vector, check_slots(accepted.digest, descriptor.ring_bits)])
+    slots = check_slots(accepted.digest, descriptor.ring_bits)
+    masked = np.empty(len(vector) + len(slots), np.uint32)
+    masked[len(vector) :] = slots
     added = [accepted.self_mask, *accepted.pair_masks.added]
-    prg.apply(masked, descriptor.ring_bits, added, accepted.pair_masks.subtracted)
+    subtracted = accepted.pair_masks.subtracted
+    prg.apply(masked, descriptor.ring_bits, added, subtracted, source=vector)
     following = Masked(
         session=Session.of(descriptor),
         digest=accepted.digest,
