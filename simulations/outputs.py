@@ -84,12 +84,15 @@ def curves(run: Run, summary: Mapping[str, Any]) -> str:
         figure = Figure(figsize=(12, 3.6), layout="constrained")
         auc, sparsity, traffic = figure.subplots(1, 3, sharex=True)
         evaluated = [
-            (report.round, report.estimates[VALIDATION].value.roc_auc)
+            (report.round, seen.value.roc_auc, seen.sd.roc_auc)
             for report in reports
-            if VALIDATION in report.counts
+            if (seen := report.estimates.get(VALIDATION)) is not None
         ]
         if evaluated:
-            auc.plot(*zip(*evaluated, strict=True), "o-", label="validation, from the sums")
+            # The bars are one standard deviation of the evaluation's own noise.
+            rounds_seen, values, deviations = zip(*evaluated, strict=True)
+            label = "validation, from the sums"
+            auc.errorbar(rounds_seen, values, deviations, fmt="o-", capsize=3, label=label)
         auc.plot([run.finished], [summary["auc"]], "D", color="C3", label="test, exact")
         for index, name in enumerate(("logistic", "dense")):
             if f"auc_{name}" in summary:
