@@ -12,9 +12,10 @@ from client.cleaning import Rows, Table, clean
 from client.reading import read_frame
 from common.encoding import Features, encode, read_column, read_labels
 from common.errors import DataError
+from common.plan import TRAIN_SHARE
 from common.schema import FeatureSchema
 
-SHARES = (0.72, 0.08, 0.20)
+SHARES = (TRAIN_SHARE, 0.08, 0.20)
 """Shares of train, validation and test."""
 
 

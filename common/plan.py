@@ -267,13 +267,15 @@ class Plan(Section):
 
     def weight(self, name: str) -> float:
         """Averaging weight of an institution, in (0, 1]: its share of the largest size."""
-        sizes = {institution.name: institution.size for institution in self.institutions}
-        return sizes[name] / max(sizes.values())
+        return self._sizes[name] / self.largest_size
 
     def expected_batch(self, name: str) -> float:
         """Records a Poisson batch of this institution holds on average, by its declared size."""
-        sizes = {institution.name: institution.size for institution in self.institutions}
-        return self.training.sample_rate * TRAIN_SHARE * sizes[name]
+        return self.training.sample_rate * TRAIN_SHARE * self._sizes[name]
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {institution.name: institution.size for institution in self.institutions}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain values, the schema written out."""
