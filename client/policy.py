@@ -19,6 +19,7 @@ from common.errors import PolicyError, ProtocolError
 from common.layout import Layout
 from common.plan import Plan
 from common.pruning.masks import Mask
+from common.pruning.rules import fault_of
 from common.segments import segments_of
 from common.signals import SIGNAL_LIMIT, largest_signal
 
@@ -114,9 +115,9 @@ class ModelRefusedError(PolicyError):
 
 
 class MaskRefusedError(PolicyError):
-    """A mask that brings weights back or prunes more than the plan allows."""
+    """A mask that brings weights back, prunes more than the plan allows, or what it protects."""
 
-    reason = "mask is not nested or prunes too far"
+    reason = "mask is not one the plan allows"
 
 
 def require_run(memory: Memory, run: str) -> None:
@@ -182,12 +183,7 @@ def require_tame(layout: Layout, weights: NDArray[np.float32]) -> None:
         )
 
 
-def require_nested(mask: Mask, before: Mask, plan: Plan) -> None:
-    """Let a mask [d] in: no weight comes back, none beyond the plan's sparsity goes."""
-    if (mask & ~before).any():
-        raise MaskRefusedError("mask brings pruned weights back")
-    least = round(mask.size * (1 - plan.pruning.sparsity))
-    if mask.sum() < least:
-        raise MaskRefusedError(
-            f"mask keeps {mask.sum()} weights, fewer than the {least} of the plan's sparsity"
-        )
+def require_mask(mask: Mask, before: Mask, plan: Plan) -> None:
+    """Let a mask [size] in that follows ``before`` as the plan lets it."""
+    if (fault := fault_of(mask, before, plan)) is not None:
+        raise MaskRefusedError(fault)

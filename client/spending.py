@@ -9,7 +9,7 @@ from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import training_mechanism
 from common.privacy.shared import abandoned_mechanism
-from common.segments import GRADIENT, TEST, UPDATE, VALIDATION, evaluation_mechanism
+from common.segments import GRADIENT, MAGNITUDES, TEST, UPDATE, VALIDATION, evaluation_mechanism
 
 PARTS: dict[str, Part] = {
     UPDATE: "train",
@@ -35,6 +35,8 @@ def charges_of(plan: Plan, segments: tuple[Segment, ...]) -> tuple[Release, ...]
     """Return what one round's vector releases: a round's steps, or one histogram a part."""
     charges = []
     for segment in segments:
+        if segment.name == MAGNITUDES:
+            continue  # They follow from the update, which is charged.
         if segment.name in (UPDATE, GRADIENT):
             mechanism, steps = _training(plan), plan.training.steps
         else:

@@ -12,6 +12,7 @@ from client.data import Examples
 from common.entropy import Stream, keystream
 from common.model import Network
 from common.privacy.noise import Grid, grid_of, poisson_sample
+from common.pruning.penalties import Proximal
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 """Where networks and records lie; noise and samples are drawn on the CPU."""
@@ -27,6 +28,7 @@ class LocalSteps:
     learning_rate: float
     max_grad_norm: float
     noise_multiplier: float
+    proximal: Proximal | None = None
 
     def grid(self, size: int) -> Grid | None:
         """Return the grid of each step's sum over ``size`` weights; None without noise."""
@@ -111,3 +113,7 @@ def step(  # noqa: PLR0913, PLR0917  (what a step reads, all of it per round or 
         grid.perturb(values.numpy(), stream)
         gradient[kept] = values.to(gradient.device)
     network.flat.sub_(gradient, alpha=local.learning_rate / local.expected_batch)
+    if local.proximal is not None:
+        values = network.flat.cpu()
+        local.proximal(values.numpy())
+        network.flat.copy_(values)

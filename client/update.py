@@ -15,7 +15,7 @@ from client.policy import (
     ModelChangedError,
     RetrainingError,
     require_descriptor,
-    require_nested,
+    require_mask,
     require_roster,
     require_round,
     require_run,
@@ -38,7 +38,8 @@ from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.counting import noised_counts
 from common.privacy.shared import largest_sum, shared_grid
 from common.pruning.masks import Mask, mask_hash, pack_mask, unpack_mask
-from common.segments import GRADIENT, TEST, UPDATE, VALIDATION, evaluation_mechanism
+from common.pruning.rules import proximal_of
+from common.segments import GRADIENT, MAGNITUDES, TEST, UPDATE, VALIDATION, evaluation_mechanism
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
 """From the flat weights and mask [size] to the encoded vector of a round."""
@@ -64,7 +65,7 @@ def update(
     mask = unpack_mask(request.mask, size) if request.mask else before
     require_run(memory, descriptor.run)
     require_round(standing, descriptor.round, plan)
-    require_nested(mask, before, plan)
+    require_mask(mask, before, plan)
     require_descriptor(descriptor, plan, institution.name, memory, mask)
     require_roster(descriptor, institution.approved_roster(memory))
     if (descriptor.mask_hash, descriptor.model_hash) != (
@@ -150,6 +151,10 @@ def _compute(
             update = train(network, splits.train, _local_steps(institution), stream)
             weight = plan.weight(institution.name)
             values[UPDATE] = weight * update[mask].astype(np.float64)
+        elif segment.name == MAGNITUDES:
+            # Of what is released, so they cost no privacy.
+            own = np.abs(weights[mask] + values[UPDATE] / plan.weight(institution.name))
+            values[MAGNITUDES] = plan.weight(institution.name) * own
         elif segment.name == GRADIENT:
             levels = release(network, splits.train, _shared_step(plan), stream)
             values[GRADIENT] = levels.astype(np.float64)
@@ -184,6 +189,7 @@ def _local_steps(institution: Institution) -> LocalSteps:
         learning_rate=learning_rate(plan),
         max_grad_norm=plan.privacy.max_grad_norm,
         noise_multiplier=training_mechanism(plan).noise_multiplier,
+        proximal=proximal_of(plan, learning_rate(plan)),
     )
 
 

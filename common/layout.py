@@ -41,11 +41,12 @@ class Layout:
         """Return views of a flat vector [size] by name, each in its own shape."""
         return {entry.name: vector[entry.span].reshape(entry.shape) for entry in self.entries}
 
-    def protected(self, *, biases: bool) -> Mask:
-        """Return the mask [size] of weights that are never pruned.
+    def protected(self, *, biases: bool, output: bool = True) -> Mask:
+        """Return the mask [size] of weights that are never pruned by themselves.
 
         The linear skip stays, because it carries what a logistic regression would and starts
-        at zero, where magnitude cannot see its worth; biases go only when ``biases`` is true.
+        at zero, where magnitude cannot see its worth; biases go only when ``biases`` is true,
+        the output layer's weights only when ``output`` is.
         """
         mask = np.zeros(self.size, np.bool_)
         has_hidden = any(entry.name == "output.weight" for entry in self.entries)
@@ -54,6 +55,8 @@ class Layout:
                 mask[entry.span] = not biases
             elif entry.name == "linear.weight":
                 mask[entry.span] = has_hidden
+            elif entry.name == "output.weight":
+                mask[entry.span] = not output
         return mask
 
 

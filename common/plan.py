@@ -12,17 +12,43 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from common.crypto.terms import Terms, default_threshold, withstood
 from common.errors import PlanError
 from common.parsing import read_toml, validated
+from common.pruning.allocation import ALLOCATIONS
+from common.pruning.granularity import GRANULARITIES
+from common.pruning.penalties import PENALTIES
 from common.pruning.schedules import SCHEDULES
-from common.pruning.scores import SCORES
+from common.pruning.scores import MEAN_MAGNITUDE, SCORES
+from common.registry import Registry
 from common.schema import FeatureSchema, load_schema, shipped_schemas
 
 TRAIN_SHARE = 0.72
 """Share of an institution's rows that train (validation .08, test .20)."""
+
+GUARD_EVALUATIONS = 3
+"""What a guard compares at least: before a cut, after it, and at the end."""
+
+WHOLE = 1e-9
+"""How far a product of fractions may be from the whole number that it is."""
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "score": SCORES,
+    "granularity": GRANULARITIES,
+    "allocation": ALLOCATIONS,
+    "schedule": SCHEDULES,
+    "penalty": PENALTIES,
+}
+"""What answers for each named choice of ``pruning``."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -111,31 +137,78 @@ class AggregationPlan(Section):
 
 
 class PruningPlan(Section):
-    """When and how far the global mask shrinks.
+    """When and how far the global mask shrinks, and what decides.
 
-    ``start`` and ``end`` are shares of the run; ``sparsity`` is the final share of all
-    weights of the model that are zero. Biases survive unless ``biases`` is true; the linear
-    skip beside hidden layers always does. The rounds after ``end`` fine-tune what is left.
+    ``sparsity`` is the share of all weights that end as zero; of hidden neurons with granularity
+    "neuron", of each ``block`` of weights with "block"; "auto" looks for the highest that costs
+    at most ``tolerance`` of ROC-AUC. ``start`` and ``end`` are shares of the run; the rounds
+    after ``end`` fine-tune what is left. Biases survive unless ``biases`` is true, the output
+    layer's weights unless ``output`` is; the linear skip beside hidden layers always does.
+
+    ``rewind`` puts survivors back to their weights at ``start`` after each cut. ``regrowth`` is
+    the share of survivors exchanged for pruned ones, at the first cut and ever fewer until
+    ``end``; masks are then not nested. ``penalty`` pulls by ``strength`` times the learning rate
+    in each step. ``guard`` answers a fall of quality beyond ``tolerance`` and noise: "hold" prunes
+    no further, "step_back" also returns to the last good model.
     """
 
     score: str = "magnitude"
+    granularity: str = "weight"
+    block: Annotated[int, Field(ge=2, le=64)] = 4
+    allocation: str = "global"
     schedule: str = "cubic"
-    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    sparsity: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.9
     start: Fraction = 0.2
     end: Annotated[float, Field(ge=0, lt=1)] = 0.6
     biases: bool = False
+    output: bool = True
+    rewind: bool = False
+    regrowth: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    penalty: str = "none"
+    strength: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    guard: Literal["off", "hold", "step_back"] = "off"
+    tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.005
 
-    @field_validator("score", "schedule")
+    @field_validator("score", "granularity", "allocation", "schedule", "penalty")
     @classmethod
-    def _known(cls, value: str, info: Any) -> str:
-        (SCORES if info.field_name == "score" else SCHEDULES).require(value)
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        REGISTRIES[str(info.field_name)].require(value)
         return value
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _consistent(self) -> Self:
         if self.start > self.end:
             raise ValueError(f"start {self.start} is after end {self.end}: set start below end")
+        if self.granularity == "block":
+            if self.sparsity == "auto" or not _whole(self.block * (1 - self.sparsity)):
+                raise ValueError(
+                    f"sparsity {self.sparsity} leaves no whole number of {self.block} weights a"
+                    f" block: set it to a multiple of 1/{self.block}"
+                )
+            if self.allocation != "global":
+                raise ValueError("blocks prune each layer alike: set allocation to global")
+        if (self.rewind or self.regrowth) and self.schedule not in ("iterative", "one_shot"):
+            raise ValueError(
+                f"cuts of schedule {self.schedule} leave no time to train what is rewound or"
+                " regrown: set schedule to iterative"
+            )
+        if self.sparsity == "auto" and self.score == MEAN_MAGNITUDE:
+            raise ValueError(
+                "a search cuts when it may, and magnitudes are sent by the calendar: set score to"
+                " magnitude"
+            )
+        if self.sparsity == "auto" and self.guard != "step_back":
+            raise ValueError("a search for sparsity returns where it fails: set guard to step_back")
         return self
+
+    @property
+    def nested(self) -> bool:
+        """Whether no pruned weight ever comes back."""
+        return self.regrowth == 0 and self.guard != "step_back"
+
+
+def _whole(number: float) -> bool:
+    return abs(number - round(number)) < WHOLE and round(number) >= 1
 
 
 class EvaluationPlan(Section):
@@ -202,6 +275,7 @@ class Plan(Section):
                 f" colluders, not {self.aggregation.colluders}: lower aggregation.colluders"
             )
         self._require_sharing()
+        self._require_prunable()
         smallest = min(institution.size for institution in self.institutions)
         largest = max(institution.size for institution in self.institutions)
         if self.privacy.epsilon != "none" and self.privacy.delta * largest >= 1:
@@ -238,6 +312,22 @@ class Plan(Section):
             raise ValueError(
                 f"threshold {self.threshold} less {self.aggregation.colluders} colluders leaves"
                 f" {self.noise_shares} noise shares: lower aggregation.colluders"
+            )
+
+    def _require_prunable(self) -> None:
+        """Refuse pruning of what the model lacks, and by what institutions cannot send."""
+        if self.pruning.score == MEAN_MAGNITUDE and self.privacy.noise == "shared":
+            raise ValueError(
+                "with shared noise no institution has weights of its own: set pruning.score to"
+                " magnitude or privacy.noise to local"
+            )
+        if self.pruning.granularity == "neuron" and self.model.kind == "logistic":
+            raise ValueError("a logistic model has no neurons: set pruning.granularity to weight")
+        evaluations = min(self.evaluation.rounds, self.training.rounds)
+        if self.pruning.guard != "off" and evaluations < GUARD_EVALUATIONS:
+            raise ValueError(
+                f"{evaluations} evaluations are too few to guard pruning: set evaluation.rounds to"
+                f" {GUARD_EVALUATIONS} or more"
             )
 
     @property

@@ -8,14 +8,27 @@ from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.shared import ring_levels
+from common.pruning.schedules import prunes_after
+from common.pruning.scores import MEAN_MAGNITUDE
 
 UPDATE = "update"
 GRADIENT = "gradient"
 VALIDATION = "validation"
 TEST = "test"
+COUNTS = (VALIDATION, TEST)
+
+MAGNITUDES = "magnitudes"
+"""Magnitudes of an institution's own weights, which follow from its private update."""
+
+LARGEST_MAGNITUDE = 4.0
+"""Where an institution's magnitude saturates; weights stay far below it."""
 
 NOISE_TAIL = 8.0
 """Standard deviations of noise a value holds before it saturates (chance 1e-15 a value)."""
+
+
+PENALTY_REACH = 8.0
+"""Thresholds that a penalty moves a weight by in one step before its update saturates."""
 
 
 def evaluation_rounds(plan: Plan) -> tuple[int, ...]:
@@ -53,7 +66,8 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
     """Return the segments of a round with ``kept`` surviving weights.
 
     An update is what local steps did to the weights; a gradient is the clipped sum of one step
-    with a share of the noise, in levels of the shared grid. A histogram holds the counts by score
+    with a share of the noise, in levels of the shared grid. Where the plan scores by them,
+    magnitudes come in rounds that end in a cut. A histogram holds the counts by score
     bin of the negative records, then of the positive ones. Test rows are read once, after the
     last training round.
     """
@@ -61,6 +75,9 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
     if round_number < plan.training.rounds:
         shared = plan.privacy.noise == "shared"
         segments.append((_gradient_segment if shared else _update_segment)(plan, kept))
+        if plan.pruning.score == MEAN_MAGNITUDE and prunes_after(plan, round_number):
+            scale = ring_levels(plan) / LARGEST_MAGNITUDE
+            segments.append(Segment(MAGNITUDES, kept, scale, LARGEST_MAGNITUDE))
     if round_number in evaluation_rounds(plan):
         counts = (VALIDATION, TEST) if round_number == plan.training.rounds else (VALIDATION,)
         segments += [_count_segment(plan, name) for name in counts]
@@ -80,8 +97,9 @@ def _update_segment(plan: Plan, kept: int) -> Segment:
     batch = min(plan.expected_batch(name) for name in plan.names)
     noise = training_mechanism(plan).noise_multiplier / batch
     bound = rate * plan.privacy.max_grad_norm * (2 * steps + NOISE_TAIL * noise * sqrt(steps))
-    levels = 2 ** (plan.aggregation.ring_bits - 1) // len(plan.institutions) - 2
-    return Segment(UPDATE, kept, scale=levels / bound, bound=bound)
+    if plan.pruning.penalty != "none":
+        bound += PENALTY_REACH * rate * plan.pruning.strength * steps
+    return Segment(UPDATE, kept, scale=ring_levels(plan) / bound, bound=bound)
 
 
 def _gradient_segment(plan: Plan, kept: int) -> Segment:

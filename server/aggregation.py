@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -17,40 +16,16 @@ from common.crypto.session import Offer, Parcel, Reveal, Session
 from common.descriptor import RoundDescriptor
 from common.errors import AggregationError, ProtocolError, TooFewSurvivorsError
 from common.plan import Plan
-from common.pruning.masks import Mask, mask_hash, pack_mask
+from common.pruning.masks import mask_hash, pack_mask
 from common.segments import segments_of
 from server.exchange import Caller
+from server.model import GlobalModel
 
 log = logging.getLogger("fedprune.server")
 
 T = TypeVar("T")
 Sums = dict[str, NDArray[np.float64]]
 Vectors = dict[str, NDArray[np.uint32]]
-
-
-@dataclass(frozen=True)
-class GlobalModel:
-    """The server's state between rounds: flat weights and mask [size], next round, last epoch.
-
-    ``holders`` maps each institution to the hash of the mask it is known to hold, ``offers`` to
-    the keys it sent ahead. ``culprits`` spoiled an opening and are asked no more. ``moments``
-    [2, size] are the optimiser's after so many ``updates``; None before the first.
-    """
-
-    weights: NDArray[np.float32]
-    mask: Mask
-    round: int = 0
-    epoch: int = 0
-    holders: dict[str, str] = field(default_factory=dict)
-    offers: dict[str, Offer] = field(default_factory=dict)
-    culprits: frozenset[str] = frozenset()
-    moments: NDArray[np.float64] | None = None
-    updates: int = 0
-
-    @property
-    def kept(self) -> int:
-        """Number of surviving weights."""
-        return int(self.mask.sum())
 
 
 @contextmanager

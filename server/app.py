@@ -13,8 +13,8 @@ from common.entropy import Entropy, SystemEntropy
 from common.errors import ConfigError, ProtocolError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
-from server.aggregation import GlobalModel
 from server.exchange import Exchange
+from server.model import GlobalModel
 from server.rounds import RoundReport, initial_model, run_rounds
 from server.store import MODEL, RunStore
 

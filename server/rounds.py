@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from common.entropy import Stream
 from common.errors import AggregationError
-from common.model import initial_weights, layout_of
+from common.model import initial_weights
 from common.plan import Plan
 from common.privacy.budgets import learning_rate
 from common.privacy.shared import shared_grid
-from common.pruning.masks import prune
-from common.pruning.schedules import SCHEDULES, sparsity_due
-from common.pruning.scores import SCORES
-from common.segments import GRADIENT, UPDATE, counting_noise
-from server.aggregation import Attempt, GlobalModel, Sums
+from common.pruning.evidence import Traces
+from common.pruning.rules import deepest, proximal_of, units_of
+from common.pruning.selection import require_possible
+from common.segments import COUNTS, GRADIENT, MAGNITUDES, UPDATE, VALIDATION, counting_noise
+from server.aggregation import Attempt, Sums
 from server.evaluation import Estimate, estimate
 from server.exchange import Caller, Exchange, Traffic
+from server.guard import Verdict
+from server.model import GlobalModel
 from server.optimiser import direction
+from server.pruning import cut, sparsity_due, watched
 
 log = logging.getLogger("fedprune.server")
 
@@ -33,7 +36,8 @@ Clock = Callable[[], float]
 class RoundReport:
     """What a round was: survivors, sums of counts by segment, bytes an institution, seconds.
 
-    ``noise`` is the standard deviation of the noise on each count of a segment, if it has any.
+    ``noise`` is the standard deviation of the noise on each count of a segment, if it has any;
+    ``verdict`` the guard's on the model that was received, if it judged.
     """
 
     round: int
@@ -46,6 +50,7 @@ class RoundReport:
     bytes_down: int
     seconds: float
     noise: dict[str, float] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
     @cached_property
     def estimates(self) -> dict[str, Estimate]:
@@ -60,12 +65,9 @@ def initial_model(plan: Plan, stream: Stream) -> GlobalModel:
 
     Raises `PlanError` when the plan's sparsity would have to prune protected weights.
     """
-    width = plan.schema_.width
-    layout = layout_of(plan.model, width)
-    mask = np.ones(layout.size, np.bool_)
-    weights = initial_weights(plan.model, width, stream)
-    prune(weights, mask, layout.protected(biases=plan.pruning.biases), plan.pruning.sparsity)
-    return GlobalModel(weights, mask)
+    require_possible(units_of(plan), deepest(plan))
+    weights = initial_weights(plan.model, plan.schema_.width, stream)
+    return GlobalModel(weights, np.ones(weights.size, np.bool_), Traces.begin(weights))
 
 
 def run_rounds(
@@ -86,25 +88,22 @@ def run_rounds(
                 f"{lost} rounds in a row could not be completed by {plan.threshold} institutions:"
                 " bring them back and resume"
             )
-        kept = model.kept
-        counts = {name: total for name, total in sums.items() if name not in (UPDATE, GRADIENT)}
-        model = _advance(model, plan, sums)
+        counts = {name: total for name, total in sums.items() if name in COUNTS}
         traffic, members = exchange.traffic, max(1, len(survivors))
-        yield (
-            model,
-            RoundReport(
-                round=model.round - 1,
-                epoch=model.epoch,
-                survivors=survivors,
-                kept=kept,
-                sparsity=1 - kept / model.mask.size,
-                counts=counts,
-                noise={name: counting_noise(plan, name, len(survivors)) for name in counts},
-                bytes_up=sum(traffic.up[name] for name in survivors) // members,
-                bytes_down=sum(traffic.down[name] for name in survivors) // members,
-                seconds=clock() - started,
-            ),
+        report = RoundReport(
+            round=model.round,
+            epoch=model.epoch,
+            survivors=survivors,
+            kept=model.kept,
+            sparsity=1 - model.kept / model.mask.size,
+            counts=counts,
+            noise={name: counting_noise(plan, name, len(survivors)) for name in counts},
+            bytes_up=sum(traffic.up[name] for name in survivors) // members,
+            bytes_down=sum(traffic.down[name] for name in survivors) // members,
+            seconds=clock() - started,
         )
+        model, verdict = _advance(model, plan, sums, report.estimates.get(VALIDATION))
+        yield model, replace(report, seconds=clock() - started, verdict=verdict)
 
 
 def complete_round(
@@ -143,7 +142,8 @@ def _averaged(sums: Sums, plan: Plan, survivors: tuple[str, ...]) -> Sums:
     """Divide what the survivors' records added up to by their declared number."""
     if UPDATE in sums:
         weight = sum(plan.weight(name) for name in survivors)
-        return sums | {UPDATE: sums[UPDATE] / weight}
+        means = {name: sums[name] / weight for name in (UPDATE, MAGNITUDES) if name in sums}
+        return sums | means
     if GRADIENT in sums:
         batch = sum(plan.expected_batch(name) for name in survivors)
         return sums | {GRADIENT: sums[GRADIENT] * (shared_grid(plan).step / batch)}
@@ -159,41 +159,49 @@ def _require_members(model: GlobalModel, plan: Plan) -> None:
         )
 
 
-def _advance(model: GlobalModel, plan: Plan, sums: Sums) -> GlobalModel:
-    """Apply the average update or gradient, then prune to the sparsity that is due."""
-    finished = model.round + 1
+def _advance(
+    received: GlobalModel, plan: Plan, sums: Sums, seen: Estimate | None
+) -> tuple[GlobalModel, Verdict | None]:
+    """Apply the average update or gradient, let the guard judge, then prune as far as is due."""
+    finished, model, verdict = received.round + 1, received, None
     if GRADIENT in sums:
         model = _stepped(model, plan, sums[GRADIENT])
     elif UPDATE in sums:
         weights = model.weights.copy()
         weights[model.mask] += sums[UPDATE].astype(np.float32)
-        model = replace(model, weights=weights)
-    else:
-        return replace(model, round=finished)
-    layout = layout_of(plan.model, plan.schema_.width)
-    scores = SCORES.require(plan.pruning.score)(model.weights)
-    protected = layout.protected(biases=plan.pruning.biases)
-    mask = prune(scores, model.mask, protected, sparsity_after(plan, finished))
-    return replace(model, weights=model.weights * mask, mask=mask, round=finished)
+        model = replace(model, weights=weights, traces=_traced(model, sums[UPDATE], sums))
+    if seen is not None and plan.pruning.guard != "off":
+        model, verdict = watched(received, model, plan, seen)
+    if GRADIENT in sums or UPDATE in sums:
+        if finished <= plan.pruning.start * plan.training.rounds:
+            model = replace(model, traces=replace(model.traces, anchor=model.weights))
+        model = cut(model, plan, sparsity_due(model, plan, finished), finished)
+    return replace(model, round=finished), verdict
 
 
 def _stepped(model: GlobalModel, plan: Plan, gradient: NDArray[np.float64]) -> GlobalModel:
-    """Move the surviving weights by one step of the plan's optimiser."""
+    """Move the surviving weights by one step of the plan's optimiser and penalty."""
     moments = np.zeros((2, model.mask.size)) if model.moments is None else model.moments.copy()
-    updates, mask = model.updates + 1, model.mask
+    updates, mask, rate = model.updates + 1, model.mask, learning_rate(plan)
     against, moments[:, mask] = direction(gradient, moments[:, mask], plan.optimiser, updates)
     weights = model.weights.copy()
-    weights[mask] -= (learning_rate(plan) * against).astype(np.float32)
-    return replace(model, weights=weights, moments=moments, updates=updates)
+    weights[mask] -= (rate * against).astype(np.float32)
+    if (proximal := proximal_of(plan, rate)) is not None:
+        proximal(weights)
+    traces = _traced(model, -gradient, {})
+    return replace(model, weights=weights, moments=moments, updates=updates, traces=traces)
 
 
-def sparsity_after(plan: Plan, finished: int) -> float:
-    """Return the sparsity due once ``finished`` rounds are done."""
-    pruning = plan.pruning
-    return sparsity_due(
-        SCHEDULES.require(pruning.schedule),
-        pruning.sparsity,
-        pruning.start,
-        pruning.end,
-        finished / plan.training.rounds,
-    )
+def _traced(model: GlobalModel, descent: NDArray[np.float64], sums: Sums) -> Traces:
+    """Return the traces after a round's descent of the surviving weights [kept]."""
+    traces = model.traces.after(model.weights, _spread(model, descent))
+    if MAGNITUDES in sums:
+        traces = replace(traces, magnitudes=_spread(model, sums[MAGNITUDES]))
+    return traces
+
+
+def _spread(model: GlobalModel, values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return values of the surviving weights [kept] as [size], zero elsewhere."""
+    vector = np.zeros(model.mask.size, np.float32)
+    vector[model.mask] = values
+    return vector

@@ -16,7 +16,7 @@ from common.model import layout_of
 from common.plan import Plan
 from common.pruning.masks import pack_mask
 from common.segments import TEST, VALIDATION
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from server.rounds import RoundReport
 
 PARTIAL = ".partial"

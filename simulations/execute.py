@@ -15,7 +15,7 @@ from rich.progress import (
 
 from common.console import errors
 from common.segments import VALIDATION
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from server.rounds import RoundReport
 from server.store import RunStore
 from simulations.baselines import BASELINES, RATES, Baseline, train_baseline

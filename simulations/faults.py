@@ -35,7 +35,7 @@ from common.errors import AggregationError, PolicyError, ProtocolError
 from common.plan import Plan, plan_from_dict
 from common.pruning.masks import Mask
 from common.segments import UPDATE, segments_of
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from server.rounds import complete_round, initial_model
 from simulations.rehearsal import seeded_identity, seeded_roster
 

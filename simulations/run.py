@@ -20,9 +20,9 @@ from common.model import Network
 from common.plan import Plan
 from common.privacy.budgets import accounted_delta, training_mechanism
 from common.privacy.shared import abandoned_epsilon
-from server.aggregation import GlobalModel
 from server.app import Task
 from server.app import build_app as build_server
+from server.model import GlobalModel
 from server.rounds import RoundReport
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from simulations.rehearsal import seeded_identity, seeded_roster

@@ -29,10 +29,11 @@ from common.descriptor import RoundDescriptor
 from common.entropy import Entropy, SeededEntropy, Stream
 from common.model import Network
 from common.plan import Plan, plan_from_dict
-from common.pruning.masks import mask_hash, pack_mask
+from common.pruning.masks import Mask, mask_hash, pack_mask
+from common.pruning.rules import units_of
 from common.segments import segments_of
-from server.aggregation import GlobalModel
 from server.exchange import Exchange
+from server.model import GlobalModel
 from server.rounds import initial_model
 from simulations.grid import Absent, InProcessGrid, nobody_leaves
 from simulations.rehearsal import seeded_identity, seeded_roster
@@ -122,6 +123,12 @@ def forget(*institutions: Institution) -> None:
     """Give institutions that tests share an empty ledger."""
     for institution in institutions:
         object.__setattr__(institution, "ledger", memory_ledger())
+
+
+def mask_keeping(plan: Plan, kept: int) -> Mask:
+    """Return a mask that the plan allows and that keeps ``kept`` weights, the first to go last."""
+    units = units_of(plan)
+    return units.mask(np.arange(units.count) < kept - units.fixed)
 
 
 def stand(

@@ -260,13 +260,13 @@ def _shorter(descriptor: RoundDescriptor, length: int) -> tuple[Segment, ...]:
     return tuple(replace(segment, length=length) for segment in descriptor.segments)
 
 
-@attack("mask is not nested or prunes too far")
+@attack("mask is not one the plan allows")
 def a_mask_isolates_one_weight(theatre: Theatre) -> str:
     own = update_of(theatre)
     return theatre.ask(replace(own, mask=pack_mask(half_mask(theatre, 0.25))))
 
 
-@attack("mask is not nested or prunes too far")
+@attack("mask is not one the plan allows")
 def a_mask_brings_weights_back(theatre: Theatre) -> str:
     kept = half_mask(theatre, 0.5)
     theatre.model = replace(theatre.model, mask=kept, weights=theatre.model.weights * kept)

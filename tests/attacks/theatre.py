@@ -16,10 +16,12 @@ from common.crypto.session import Advert, Session
 from common.descriptor import RoundDescriptor
 from common.entropy import SeededEntropy
 from common.plan import Plan, plan_from_dict
-from server.aggregation import Attempt, GlobalModel
+from server.aggregation import Attempt
+from server.model import GlobalModel
 from server.rounds import initial_model
 from simulations.faults import Bank, toy_plan
 from simulations.rehearsal import seeded_identity, seeded_roster
+from tests.support import mask_keeping
 
 M = TypeVar("M", bound=wire.WireMessage)
 Requests = dict[str, wire.WireMessage]
@@ -176,7 +178,5 @@ def flipped(data: bytes) -> bytes:
 
 
 def half_mask(theatre: Theatre, keep: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return a mask that keeps the first share of the weights."""
-    mask = np.zeros(theatre.model.mask.size, np.bool_)
-    mask[: round(keep * mask.size)] = True
-    return mask
+    """Return a mask that keeps a share of the weights, what the plan protects among them."""
+    return mask_keeping(theatre.plan, round(keep * theatre.model.mask.size))

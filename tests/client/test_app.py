@@ -32,7 +32,14 @@ from common.errors import BudgetError, DataError, ProtocolError
 from common.pruning.masks import Mask, pack_mask
 from server.exchange import TRIPS
 from simulations.grid import InProcessGrid
-from tests.support import describe, request_of, small_institution, small_plan, start_of
+from tests.support import (
+    describe,
+    mask_keeping,
+    request_of,
+    small_institution,
+    small_plan,
+    start_of,
+)
 
 NODE = 7
 PLAN = small_plan(aggregation={"kind": "plain"})
@@ -41,8 +48,8 @@ GOOD = describe(PLAN, MODEL)
 
 
 def first(count: int) -> Mask:
-    """Return the mask that keeps the first weights."""
-    return np.arange(MODEL.mask.size) < count
+    """Return the mask that keeps so many weights."""
+    return mask_keeping(PLAN, count)
 
 
 def send(grid: InProcessGrid, request: wire.WireMessage) -> Message:

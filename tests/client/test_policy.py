@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +21,7 @@ from client.policy import (
     ThresholdChangedError,
     require_descriptor,
     require_epoch,
-    require_nested,
+    require_mask,
     require_roster,
     require_run,
 )
@@ -33,7 +32,9 @@ from common.crypto.refusals import (
 )
 from common.descriptor import RoundDescriptor, Segment
 from common.errors import PolicyError
-from tests.support import describe, small_plan, start_of
+from common.pruning.masks import Mask
+from common.pruning.rules import units_of
+from tests.support import describe, mask_keeping, small_plan, start_of
 
 PLAN = small_plan()
 MODEL = start_of(PLAN, round_number=3, epoch=5)
@@ -118,28 +119,52 @@ def test_another_roster_is_refused() -> None:
         require_roster(GOOD, "00" * 32)
 
 
-def cut(keep: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    return keep(np.arange(80))
+BEFORE = mask_keeping(PLAN, 60)
+
+
+def without(mask: Mask, index: int) -> Mask:
+    changed = mask.copy()
+    changed[index] = False
+    return changed
 
 
 def test_a_smaller_mask_down_to_the_plans_sparsity_is_accepted() -> None:
-    before = cut(lambda index: index < 60)
-    require_nested(before, before, PLAN)
-    require_nested(cut(lambda index: index < 20), before, PLAN)
+    require_mask(BEFORE, BEFORE, PLAN)
+    require_mask(mask_keeping(PLAN, 22), BEFORE, PLAN)
 
 
 @pytest.mark.parametrize(
     ("mask", "problem"),
     [
-        (cut(lambda index: index < 61), "brings pruned weights back"),
-        (cut(lambda index: index >= 30), "brings pruned weights back"),
-        (cut(lambda index: index < 19), "keeps 19 weights, fewer than the 20"),
-        (cut(lambda index: index < 0), "keeps 0 weights"),
+        (mask_keeping(PLAN, 61), "brings pruned weights back"),
+        (~BEFORE, "brings pruned weights back"),
+        (mask_keeping(PLAN, 20), "keeps 3 units, fewer than the 4"),
+        (BEFORE & False, "keeps 0 units"),
+        (without(BEFORE, 84), "prunes what the plan protects"),
     ],
 )
-def test_other_masks_are_refused(mask: np.ndarray[Any, Any], problem: str) -> None:
+def test_other_masks_are_refused(mask: Mask, problem: str) -> None:
     with pytest.raises(MaskRefusedError, match=problem):
-        require_nested(mask, cut(lambda index: index < 60), PLAN)
+        require_mask(mask, BEFORE, PLAN)
+
+
+def test_weights_may_come_back_only_where_the_plan_says_so() -> None:
+    more = mask_keeping(PLAN, 70)
+    for pruning in ({"guard": "step_back"}, {"schedule": "iterative", "regrowth": 0.2}):
+        require_mask(more, BEFORE, small_plan(pruning=pruning))
+    with pytest.raises(MaskRefusedError, match="brings pruned weights back"):
+        require_mask(more, BEFORE, small_plan(pruning={"guard": "hold"}))
+
+
+def test_a_neuron_is_pruned_whole_or_not_at_all() -> None:
+    plan = small_plan(pruning={"granularity": "neuron", "sparsity": 0.5})
+    units, everything = units_of(plan), BEFORE | True
+    half = units.mask(np.arange(units.count) >= units.count // 2)
+    require_mask(half, everything, plan)
+    with pytest.raises(MaskRefusedError, match="parts of what it prunes as one"):
+        require_mask(without(half, int(np.flatnonzero(half)[0])), everything, plan)
+    with pytest.raises(MaskRefusedError, match="fewer than"):
+        require_mask(units.mask(np.arange(units.count) > units.count // 2), everything, plan)
 
 
 def test_reasons_are_distinct_and_hold_no_detail() -> None:

@@ -31,12 +31,13 @@ from common.model import layout_of
 from common.plan import Plan
 from common.privacy.budgets import learning_rate
 from common.pruning.masks import Mask, pack_mask
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from tests.support import (
     count_training,
     deal,
     describe,
     forget,
+    mask_keeping,
     request_of,
     small_institution,
     small_plan,
@@ -103,7 +104,7 @@ def test_an_institution_weighs_by_its_declared_size() -> None:
 
 def test_only_surviving_weights_travel() -> None:
     model = start_of(PLAN)
-    mask = np.arange(model.mask.size) % 4 > 0
+    mask = mask_keeping(PLAN, 64)
     memory, values = answer(pruned(model, mask))
     assert len(values["update"]) == mask.sum()
     assert ASH.standing("run").mask == pack_mask(mask)
@@ -155,13 +156,14 @@ def test_other_terms_are_refused(change: dict[str, Any], kind: type[PolicyError]
 
 def test_masks_that_grow_back_or_prune_too_far_are_refused() -> None:
     model = start_of(PLAN, round_number=3, epoch=4)
-    index = np.arange(model.mask.size)
-    memory = stand(ASH, 1, epoch=3, opened=1, mask=pack_mask(index < 40))
-    for mask, kind in ((index < 41, MaskRefusedError), (index < 20, MaskRefusedError)):
+    before = mask_keeping(PLAN, 40)
+    memory = stand(ASH, 1, epoch=3, opened=1, mask=pack_mask(before))
+    unprotected = before & (np.arange(before.size) < before.size - 1)
+    for mask in (mask_keeping(PLAN, 41), mask_keeping(PLAN, 20), unprotected):
         shrunk = pruned(model, mask)
-        with pytest.raises(kind):
+        with pytest.raises(MaskRefusedError):
             update(ASH, memory, request_of(shrunk, describe(PLAN, shrunk)))
-    shrunk = pruned(model, index < 22)
+    shrunk = pruned(model, mask_keeping(PLAN, 22))
     update(ASH, memory, request_of(shrunk, describe(PLAN, shrunk)))
     assert ASH.standing("run").round == 3
 
@@ -269,7 +271,7 @@ def test_a_repeated_round_shows_the_same_model_or_is_refused(changed: str) -> No
     memory, _ = answer(model)
     other = replace(model, epoch=2, weights=model.weights + np.float32(changed == "model"))
     if changed == "mask":
-        other = pruned(other, np.arange(model.mask.size) > 0)
+        other = pruned(other, mask_keeping(PLAN, 84))
     with pytest.raises(RetrainingError, match="another model, mask or segments"):
         update(ASH, memory, request_of(other, describe(PLAN, other)))
 

@@ -59,6 +59,9 @@ def test_hash_ignores_whether_a_default_is_written_out() -> None:
     assert written.digest() == small_plan().digest()
 
 
+BLOCKS = {"granularity": "block"}
+SEARCH = {"sparsity": "auto", "guard": "step_back"}
+
 CHANGES: dict[str, dict[str, Any]] = {
     "model": {"kind": "mlp", "hidden": [8, 5], "activation": "tanh", "initial_scale": 0.5},
     "training": {"rounds": 7, "steps": 3, "sample_rate": 0.21, "learning_rate": 0.3},
@@ -71,7 +74,22 @@ CHANGES: dict[str, dict[str, Any]] = {
         "attempts": 4,
         "timeout": 6.0,
     },
-    "pruning": {"sparsity": 0.5, "start": 0.1, "end": 0.7, "biases": True},
+    "pruning": {
+        "score": "taylor",
+        "granularity": "neuron",
+        "block": 8,
+        "allocation": "erk",
+        "schedule": "iterative",
+        "sparsity": 0.5,
+        "start": 0.1,
+        "end": 0.7,
+        "biases": True,
+        "output": False,
+        "penalty": "l1",
+        "strength": 0.01,
+        "guard": "hold",
+        "tolerance": 0.01,
+    },
     "evaluation": {"rounds": 4, "bins": 11, "noise": "gaussian", "epsilon": 0.5},
 }
 
@@ -86,9 +104,9 @@ def test_hash_changes_with_every_value(section: str, key: str, value: object) ->
 
 def test_every_choice_of_the_plan_is_among_the_changes() -> None:
     together = {("privacy", "noise"), *(("optimiser", k) for k in ("kind", "momentum", "second"))}
-    registered = {("pruning", "score"), ("pruning", "schedule")}
+    together |= {("pruning", "rewind"), ("pruning", "regrowth")}
     plan = small_plan().to_dict()
-    keys = {(name, key) for name in SECTIONS for key in plan[name]} - together - registered
+    keys = {(name, key) for name in SECTIONS for key in plan[name]} - together
     assert keys == {(name, key) for name, section in CHANGES.items() for key in section}
 
 
@@ -180,8 +198,32 @@ def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
         refuse("evaluation", "noise", "laplace"),
         refuse("evaluation", "epsilon", 0),
         refuse("evaluation", "epsilon", 51),
-        ({"pruning": {"score": "l3"}}, "unknown pruning score 'l3'; known: magnitude"),
-        ({"pruning": {"schedule": "now"}}, "unknown pruning schedule 'now'; known: cubic"),
+        ({"pruning": {"score": "l3"}}, "unknown pruning score 'l3'; known: .*magnitude"),
+        ({"pruning": {"schedule": "now"}}, "unknown pruning schedule 'now'; known: .*cubic"),
+        ({"pruning": {"granularity": "filter"}}, "unknown pruning granularity 'filter'; known: "),
+        ({"pruning": {"allocation": "fair"}}, "unknown pruning allocation 'fair'; known: "),
+        ({"pruning": {"penalty": "l0"}}, "unknown pruning penalty 'l0'; known: "),
+        ({"pruning": BLOCKS | {"sparsity": 0.6}}, "no whole number of 4 weights a block"),
+        ({"pruning": BLOCKS | {"sparsity": "auto"}}, "no whole number of 4 weights a block"),
+        ({"pruning": BLOCKS | {"sparsity": 0.9}}, "no whole number of 4 weights a block"),
+        ({"pruning": BLOCKS | {"allocation": "erk"}}, "set allocation to global"),
+        ({"pruning": {"rewind": True}}, "schedule cubic leave no time .* set schedule"),
+        ({"pruning": {"regrowth": 0.1}}, "schedule cubic leave no time .* set schedule"),
+        ({"pruning": {"sparsity": "auto"}}, "set guard to step_back"),
+        ({"pruning": SEARCH | {"score": "mean_magnitude"}}, "set score to magnitude"),
+        ({"pruning": {"guard": "hold"}, "evaluation": {"rounds": 2}}, "2 evaluations are too few"),
+        (
+            {
+                "pruning": {"score": "mean_magnitude"},
+                "privacy": {"noise": "shared"},
+                "training": {"steps": 1},
+            },
+            "no institution has weights of its own: set pruning.score",
+        ),
+        (
+            {"pruning": {"granularity": "neuron"}, "model": {"kind": "logistic"}},
+            "no neurons: set pruning.granularity",
+        ),
         ({"pruning": {"start": 0.7, "end": 0.6}}, r"start 0\.7 is after end 0\.6: set"),
         ({"aggregation": {"threshold": 2}}, "threshold 2 of 4 .* from 3 to 4"),
         ({"aggregation": {"threshold": 5}}, "threshold 5 of 4 .* from 3 to 4"),

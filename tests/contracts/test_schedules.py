@@ -10,20 +10,25 @@ from common.pruning.schedules import SCHEDULES, Schedule
 GRID = [index / 200 for index in range(201)]
 
 
+def due(schedule: Schedule) -> list[float]:
+    return [schedule(progress, 0.8) for progress in GRID]
+
+
 def check_ends(schedule: Schedule) -> None:
-    assert (schedule(0.0), schedule(1.0)) == (0, 1)
+    assert schedule(1.0, 0.8) == pytest.approx(0.8)
+    assert schedule(1.0, 0.0) == 0
 
 
 def check_range(schedule: Schedule) -> None:
-    assert all(0 <= schedule(progress) <= 1 for progress in GRID)
+    assert all(0 <= schedule(progress, 0.8) <= 0.8 + 1e-12 for progress in GRID)
 
 
 def check_monotone(schedule: Schedule) -> None:
-    assert all(early <= late for early, late in pairwise(map(schedule, GRID)))
+    assert all(early <= late for early, late in pairwise(due(schedule)))
 
 
 def check_determinism(schedule: Schedule) -> None:
-    assert [schedule(progress) for progress in GRID] == [schedule(progress) for progress in GRID]
+    assert due(schedule) == due(schedule)
 
 
 Check = Callable[[Schedule], None]
@@ -39,7 +44,7 @@ def test_registered_schedule(name: str, check: Check) -> None:
 STATE = [0.0]
 
 
-def restless(progress: float) -> float:
+def restless(progress: float, final: float) -> float:
     STATE[0] += 1e-6
     return progress + STATE[0]
 
@@ -47,11 +52,11 @@ def restless(progress: float) -> float:
 @pytest.mark.parametrize(
     ("schedule", "check"),
     [
-        (lambda progress: 0.5 * progress, check_ends),
-        (lambda progress: 1 - progress, check_ends),
-        (lambda progress: 2 * progress, check_range),
-        (lambda progress: progress - 0.01, check_range),
-        (lambda progress: 4 * progress * (1 - progress), check_monotone),
+        (lambda progress, final: 0.5 * progress, check_ends),
+        (lambda progress, final: final / 2 + progress, check_ends),
+        (lambda progress, final: 2 * progress, check_range),
+        (lambda progress, final: progress - 0.01, check_range),
+        (lambda progress, final: 4 * progress * (1 - progress), check_monotone),
         (restless, check_determinism),
     ],
 )

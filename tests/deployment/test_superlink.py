@@ -16,7 +16,8 @@ from common.entropy import SystemEntropy
 from common.model import layout_of
 from common.plan import Plan, plan_from_dict
 from common.pruning.masks import unpack_mask
-from server.rounds import sparsity_after
+from common.pruning.rules import deepest
+from common.pruning.schedules import sparsity_after
 from simulations.consortium import consortium
 from tests.deployment.engine import Engine
 
@@ -103,7 +104,7 @@ def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path
         assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"], "a round was repeated"
 
     assert [int(row["weights_kept"]) for row in rows] == kept
-    assert kept[-1] == round(layout.size * (1 - plan.pruning.sparsity))
+    assert kept[-1] == round(layout.size * (1 - deepest(plan)))
     assert [row["auc_test"] for row in rows[:-1]] == [""] * ROUNDS
     assert 0 < float(rows[-1]["auc_test"]) < 1
     assert int(rows[-1]["bytes_up"]) < int(rows[0]["bytes_up"])

@@ -18,8 +18,9 @@ from common.crypto.session import reveal_statement
 from common.errors import AggregationError, TooFewSurvivorsError
 from common.plan import Plan
 from common.pruning.masks import mask_hash
-from server.aggregation import Attempt, GlobalModel, Sums
+from server.aggregation import Attempt, Sums
 from server.exchange import Exchange
+from server.model import GlobalModel
 from simulations.rehearsal import seeded_identity
 from tests.support import (
     connect,

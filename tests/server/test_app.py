@@ -7,8 +7,8 @@ from client.app import build_app as build_client
 from common.entropy import SeededEntropy
 from common.errors import AggregationError, ConfigError, PlanError
 from common.plan import Plan
-from server.aggregation import GlobalModel
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, Task, app, build_app
+from server.model import GlobalModel
 from server.rounds import RoundReport
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from simulations.rehearsal import seeded_roster

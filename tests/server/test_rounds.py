@@ -17,8 +17,10 @@ from common.entropy import Entropy, SeededEntropy, SystemEntropy
 from common.errors import AggregationError, PlanError
 from common.model import layout_of
 from common.plan import Plan
-from server.aggregation import Attempt, GlobalModel
-from server.rounds import RoundReport, initial_model, run_rounds, sparsity_after
+from common.pruning.schedules import sparsity_after
+from server.aggregation import Attempt
+from server.model import GlobalModel
+from server.rounds import RoundReport, initial_model, run_rounds
 from simulations.grid import Absent, nobody_leaves
 from tests.support import connect, count_training, leaving, node_of, small_plan
 
@@ -104,7 +106,7 @@ def test_time_comes_from_the_clock_that_is_given() -> None:
     exchange, _ = connect(PLAIN)
     ticks = iter(range(100))
     rounds = run_rounds(start(PLAIN), PLAIN, "run", exchange, clock=lambda: next(ticks))
-    assert [report.seconds for _, report in rounds] == [1] * 7
+    assert [report.seconds for _, report in rounds] == [2] * 7
 
 
 def test_departures_leave_secure_and_plain_runs_bit_identical() -> None:

@@ -13,7 +13,7 @@ from common.model import layout_of
 from common.plan import load_plan
 from common.pruning.masks import unpack_mask
 from common.segments import TEST, VALIDATION
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from server.rounds import RoundReport
 from server.store import COLUMNS, RunStore, round_row, write_atomically
 from tests.support import small_plan, start_of

@@ -9,7 +9,7 @@ from client.data import Splits
 from common.model import layout_of
 from common.plan import Plan
 from common.privacy.budgets import learning_rate, training_mechanism
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from server.rounds import RoundReport
 from simulations.baselines import BASELINES, RATES, baseline_plans, train_baseline
 from simulations.inputs import Federation

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from server.rounds import RoundReport
 from server.store import RunStore
 from simulations import execute as module

@@ -14,9 +14,11 @@ from common.entropy import SeededEntropy
 from common.errors import AggregationError, DataError
 from common.model import Network, layout_of
 from common.plan import Plan
-from server.aggregation import GlobalModel
+from common.pruning.rules import deepest
+from common.pruning.schedules import sparsity_after
 from server.evaluation import metrics
-from server.rounds import RoundReport, initial_model, sparsity_after
+from server.model import GlobalModel
+from server.rounds import RoundReport, initial_model
 from simulations.grid import InProcessGrid
 from simulations.run import STAGES, Run, departures, exact_metrics, simulate
 from tests.support import all_splits, small_plan, small_splits
@@ -77,7 +79,7 @@ def test_masks_are_nested_and_sparsity_exact_after_every_round(sections: dict[st
         assert model.mask[protected].all()
         np.testing.assert_array_equal(model.weights != 0, model.mask)
         before = model.mask
-    assert before.sum() == round(size * (1 - plan.pruning.sparsity)) < size
+    assert before.sum() == round(size * (1 - deepest(plan))) < size
     assert len(watched.seen) == plan.training.rounds + 1
 
 

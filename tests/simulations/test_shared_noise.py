@@ -14,7 +14,7 @@ from common.model import Network
 from common.plan import Plan
 from common.privacy.noise import Grid
 from common.privacy.shared import shared_grid
-from server.aggregation import GlobalModel
+from server.model import GlobalModel
 from server.rounds import initial_model
 from simulations.run import Run, simulate
 from tests.support import WIDTH, all_splits, small_examples, small_plan
