@@ -3,7 +3,8 @@
 FedpruneError                 exit 1
 ├── ConfigError               exit 3   a plan, schema or client file is wrong
 │   ├── PlanError
-│   └── SchemaError
+│   ├── SchemaError
+│   └── ModelError
 ├── DataError                 exit 4   an institution's table does not fit
 ├── PolicyError               exit 5   the institution refuses what it is asked
 │   └── ProtocolError                  a message breaks the protocol
@@ -35,6 +36,10 @@ class PlanError(ConfigError):
 
 class SchemaError(ConfigError):
     """The feature schema is wrong or contradicts itself."""
+
+
+class ModelError(ConfigError):
+    """The files of a model are damaged, or do not belong together."""
 
 
 class DataError(FedpruneError):

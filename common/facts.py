@@ -1,5 +1,7 @@
 """What every output of a run says about how it was protected."""
 
+import json
+
 from common.plan import Plan
 from common.segments import evaluation_rounds
 
@@ -17,6 +19,17 @@ def facts_of(plan: Plan) -> dict[str, str]:
         "evaluation": evaluation_of(plan),
         "aggregation": plan.aggregation.kind,
         "protocol": "two trips, signed keys" if secure else "unmasked (research)",
+    }
+
+
+def metadata_of(plan: Plan) -> dict[str, str]:
+    """Return what every model file says: the plan's hash, architecture, features and the facts."""
+    return {
+        "plan_sha256": plan.digest(),
+        "model": plan.model.model_dump_json(),
+        "width": str(plan.schema_.width),
+        "features": json.dumps(plan.schema_.feature_names),
+        **facts_of(plan),
     }
 
 

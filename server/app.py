@@ -31,11 +31,15 @@ Keep = Callable[[GlobalModel, RoundReport], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What a run does: its plan, where finished rounds go, and the members' public keys."""
+    """What a run does: its plan, where finished rounds go, and the members' public keys.
+
+    ``finish`` takes the last finished round's model once the run ends, for whatever reason.
+    """
 
     plan: Plan
     keep: Keep
     roster: Roster | None = None
+    finish: Callable[[GlobalModel], object] | None = None
 
 
 def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
@@ -51,8 +55,14 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
         exchange = Exchange(grid, plan.aggregation.timeout, task.roster)
         exchange.join(run, plan.names, plan.digest())
         model = replace(model, epoch=max(0, exchange.last_epoch))
-        for state, report in run_rounds(model, plan, run, exchange):
-            task.keep(state, report)
+        last: GlobalModel | None = None
+        try:
+            for state, report in run_rounds(model, plan, run, exchange):
+                task.keep(state, report)
+                last = state
+        finally:
+            if last is not None and task.finish is not None:
+                task.finish(last)
 
     return server
 
@@ -67,7 +77,8 @@ def _from_run_config(context: Context) -> Task:
     out = Path(str(context.run_config[OUT_KEY]))
     if (out / MODEL).exists():
         raise ConfigError(f"{out}: holds the results of another run: name another directory")
-    return Task(plan, RunStore(out, plan).keep, roster)
+    store = RunStore(out, plan)
+    return Task(plan, store.keep, roster, store.finish)
 
 
 def load_roster(path: Path, names: tuple[str, ...]) -> Roster:

@@ -18,7 +18,6 @@ from server.evaluation import Estimate
 from server.guard import Verdict, guard
 from server.model import GlobalModel, Good, Watch
 
-
 TINY = 1e-9
 """Stands for the length of a window of no length."""
 

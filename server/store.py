@@ -4,20 +4,27 @@ import csv
 import io
 import json
 import os
+import time
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import save
 
-from common.facts import facts_of
+from common.export.onnx_file import ONNX, onnx_bytes
+from common.export.shrinkage import shrinkage
+from common.export.sparse_file import SPARSE, sparse_bytes
+from common.export.tensor_file import tensor_bytes
+from common.facts import metadata_of
 from common.model import layout_of
 from common.plan import Plan
+from common.pruning.compaction import compact, unpruned
 from common.pruning.masks import pack_mask
 from common.segments import TEST, VALIDATION
+from server.latency import latencies
 from server.model import GlobalModel
-from server.rounds import RoundReport
+from server.rounds import Clock, RoundReport
 
 PARTIAL = ".partial"
 """End of a file's name while it is written."""
@@ -31,6 +38,13 @@ METRICS = {
 }
 """Columns of a released histogram, and what they show of it."""
 MODEL = "model.safetensors"
+"""The model so far, in the plan's shapes, with its mask."""
+
+COMPACT, SHRINKAGE = "compact.safetensors", "shrinkage.json"
+"""The compacted model in plain tensors, and what shrank."""
+
+LATENCY = "latency_ms"
+"""The one figure of ``shrinkage.json`` that is measured, not counted: by number of records."""
 
 COLUMNS = (
     "round",
@@ -86,27 +100,14 @@ def round_row(report: RoundReport) -> dict[str, str | int | float]:
 
 
 def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
-    """Return a safetensors file: each named tensor, and ``mask`` (packed bits, public).
-
-    The plan's hash, the architecture and how it was protected stand in its metadata.
-    """
-    layout = layout_of(plan.model, plan.schema_.width)
-    tensors: dict[str, NDArray[np.generic]] = {
-        name: np.ascontiguousarray(tensor) for name, tensor in layout.split(model.weights).items()
-    }
+    """Return a safetensors file: each named tensor, and ``mask`` (packed bits, public)."""
+    tensors = layout_of(plan.model, plan.schema_.width).split(model.weights)
     tensors["mask"] = np.frombuffer(pack_mask(model.mask), np.uint8)
-    metadata = {
-        "plan_sha256": plan.digest(),
-        "model": plan.model.model_dump_json(),
-        "width": str(plan.schema_.width),
-        "features": json.dumps(plan.schema_.feature_names),
-        **facts_of(plan),
-    }
-    return save(tensors, metadata)
+    return tensor_bytes(tensors, metadata_of(plan))
 
 
 class RunStore:
-    """Writes ``plan.toml``, ``rounds.csv`` and ``model.safetensors`` under one directory."""
+    """Writes a run's files under one directory: the plan, each round, the model in each form."""
 
     def __init__(self, directory: Path, plan: Plan) -> None:
         """Create the directory and write the plan."""
@@ -123,6 +124,28 @@ class RunStore:
         self._writer.writerow(round_row(report))
         self._write_rows()
         write_atomically(self._directory / MODEL, model_bytes(model, self._plan))
+
+    def finish(self, model: GlobalModel, clock: Clock = time.perf_counter) -> dict[str, Any]:
+        """Write the compacted model in each form; return what shrank, as in ``shrinkage.json``.
+
+        Once a run, however it ends: it takes seconds.
+        """
+        plan, width, metadata = self._plan.model, self._plan.schema_.width, metadata_of(self._plan)
+        small = compact(plan, width, model.weights, model.mask)
+        dense = unpruned(plan, width, model.weights)
+        files = {
+            ONNX: onnx_bytes(small, metadata),
+            SPARSE: sparse_bytes(small, metadata),
+            COMPACT: tensor_bytes(small.tensors, metadata),
+        }
+        runnable = {"dense": onnx_bytes(dense, metadata), "compact": files[ONNX]}
+        shrank = {name: asdict(form) for name, form in shrinkage(dense, small, metadata).items()}
+        for name, took in latencies(runnable, width, clock).items():
+            shrank[name][LATENCY] = took
+        files[SHRINKAGE] = (json.dumps(shrank, indent=2) + "\n").encode()
+        for name, data in files.items():
+            write_atomically(self._directory / name, data)
+        return shrank
 
     def _write_rows(self) -> None:
         write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())

@@ -127,7 +127,8 @@ def _show(summary: dict[str, Any], directory: Path) -> None:
             table.add_row(name, f"{auc:.4f}", f"{pr_auc:.4f}", f"{weights:,}")
     out = Console(highlight=False, soft_wrap=True)
     out.print(table)
-    for line in _facts(summary):
+    shrank = json.loads((directory / "shrinkage.json").read_text())
+    for line in (*_facts(summary), *_shrinkage(shrank)):
         out.print(line, markup=False)
     out.print(f"results: {directory}/", markup=False)
 
@@ -149,6 +150,21 @@ def _facts(summary: dict[str, Any]) -> list[str]:
         "auc seen by the server: " + ("not released" if private is None else f"{private:.4f}"),
         f"bytes up per institution: {sent[0]} in the first round, {sent[1]} in the last",
         f"{summary['seconds']:.1f} s; simulated from a seed, so it protects nobody",
+    ]
+
+
+def _shrinkage(forms: dict[str, dict[str, Any]]) -> list[str]:
+    dense, small, sparse = (forms[name] for name in ("dense", "compact", "sparse"))
+    batches = " / ".join(f"{int(rows):,}" for rows in dense["latency_ms"])
+    times, before = (
+        " / ".join(f"{took:.2g}" for took in form["latency_ms"].values()) for form in (small, dense)
+    )
+    return [
+        f"compacted: {small['neurons']:,} of {dense['neurons']:,} neurons,"
+        f" {small['flops_per_record']:,} of {dense['flops_per_record']:,} operations a record",
+        f"bytes: {sparse['bytes_stored']:,} sparse, {small['bytes_stored']:,} compacted,"
+        f" {dense['bytes_stored']:,} before",
+        f"ms in onnxruntime for {batches} records: {times}, before {before}",
     ]
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError
-from server.store import PARTIAL, write_atomically
+from common.export.onnx_file import ONNX
+from common.export.sparse_file import SPARSE
+from server.store import COMPACT, MODEL, PARTIAL, SHRINKAGE, write_atomically
 
 LOCK = ".lock"
-RESULTS = ("summary.json", "rounds.csv", "plan.toml", "model.safetensors", "curves.svg")
+MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE)
+RESULTS = ("summary.json", "rounds.csv", "plan.toml", "curves.svg", *MODELS)
 OURS = {LOCK, *RESULTS, *(name + PARTIAL for name in RESULTS)}
 """What a run may write; a killed one leaves a partial file behind."""
 

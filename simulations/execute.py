@@ -17,7 +17,7 @@ from common.console import errors
 from common.segments import VALIDATION
 from server.model import GlobalModel
 from server.rounds import RoundReport
-from server.store import RunStore
+from server.store import LATENCY, RunStore
 from simulations.baselines import BASELINES, RATES, Baseline, train_baseline
 from simulations.directory import write_results
 from simulations.inputs import Federation
@@ -58,6 +58,11 @@ def execute(
                 raise
     summary = summarise(run, splits, seed, seconds or time.monotonic() - started, trained)
     summary["interrupted"] = interrupted
+    # The seed decides what is counted here; the milliseconds stand in shrinkage.json alone.
+    summary["shrinkage"] = {
+        name: {figure: value for figure, value in form.items() if figure != LATENCY}
+        for name, form in store.finish(run.final).items()
+    }
     write_results(directory, summary, curves(run, summary))
     return summary
 

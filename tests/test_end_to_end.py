@@ -14,9 +14,12 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors import safe_open
+from sklearn.metrics import roc_auc_score
 
+from common.export.sparse_file import read_sparse
 from common.model import layout_of
 from common.plan import Plan, load_plan
 from common.pruning.masks import unpack_mask
@@ -48,7 +51,10 @@ SUMMARY: dict[str, type] = {
     "seed": int,
     "plan_sha256": str,
 }
-FILES = {"summary.json", "rounds.csv", "plan.toml", "model.safetensors", "curves.svg", ".lock"}
+FILES = {
+    *("summary.json", "rounds.csv", "plan.toml", "curves.svg", ".lock"),
+    *("model.safetensors", "compact.safetensors", "model.onnx", "model.sparse", "shrinkage.json"),
+}
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -226,6 +232,23 @@ def test_model_file_scores_as_the_summary_says(done: Outcome, place: Path) -> No
     # Negative control: the file's weights without their signs score otherwise.
     other = replace(run.final, weights=np.abs(weights), mask=mask)
     assert exact_metrics(other, federation.plan, test)[0] < done.summary["auc"] - 0.02
+
+
+def test_onnx_file_scores_as_the_summary_says(done: Outcome, place: Path) -> None:
+    federation = assemble(Options(place / "done" / "plan.toml"))
+    test = [part.test for part in federation.splits.values()]
+    features = np.concatenate([part.features for part in test])
+    labels = np.concatenate([part.labels for part in test])
+    session = onnxruntime.InferenceSession(place / "done" / "model.onnx")
+    logit, score = session.run(["logit", "score"], {"features": features})
+    assert roc_auc_score(labels, logit) == pytest.approx(done.summary["auc"], abs=1e-4)
+    assert roc_auc_score(labels, score) == pytest.approx(done.summary["auc"], abs=1e-4)
+    assert session.get_modelmeta().custom_metadata_map["plan_sha256"] == federation.plan.digest()
+    sparse = read_sparse((place / "done" / "model.sparse").read_bytes())
+    np.testing.assert_allclose(sparse.model.forward(features), logit, rtol=0, atol=1e-5)
+    # Negative control: the features in another order are other records.
+    other, _ = session.run(["logit", "score"], {"features": features[:, ::-1].copy()})
+    assert roc_auc_score(labels, other) < done.summary["auc"] - 0.02
 
 
 def test_default_run_at_few_rounds(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path
     assert 0 < float(rows[-1]["auc_test"]) < 1
     assert int(rows[-1]["bytes_up"]) < int(rows[0]["bytes_up"])
 
+    assert (out / "model.onnx").is_file()
     tensors = load_file(out / "model.safetensors")
     mask = unpack_mask(tensors["mask"].tobytes(), layout.size)
     weights = np.concatenate([tensors[entry.name].ravel() for entry in layout.entries])

@@ -57,6 +57,34 @@ def test_nothing_runs_before_all_have_joined(monkeypatch: pytest.MonkeyPatch) ->
         run(impatient, 0, "ash", "birch", "cedar")
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, AggregationError])
+def test_a_run_that_is_cut_short_finishes_with_its_last_round(end: type[BaseException]) -> None:
+    kept: list[GlobalModel] = []
+    finished: list[GlobalModel] = []
+
+    def keep(model: GlobalModel, report: RoundReport) -> None:
+        if report.round == 1:
+            raise end
+        kept.append(model)
+
+    task = Task(PLAN, keep, roster_of(PLAN), finished.append)
+    with pytest.raises(end):
+        build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
+    assert finished == kept
+    assert len(kept) == 1
+
+
+def test_a_run_without_a_finished_round_has_nothing_to_finish() -> None:
+    def keep(model: GlobalModel, report: RoundReport) -> None:
+        raise KeyboardInterrupt
+
+    finished: list[GlobalModel] = []
+    task = Task(PLAN, keep, roster_of(PLAN), finished.append)
+    with pytest.raises(KeyboardInterrupt):
+        build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
+    assert finished == []
+
+
 def test_deployed_app_takes_plan_and_folder_from_the_run(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(PLAN.to_toml())
     (tmp_path / "roster.json").write_bytes(roster_of(PLAN).to_bytes())
@@ -68,6 +96,8 @@ def test_deployed_app_takes_plan_and_folder_from_the_run(tmp_path: Path) -> None
     app(grid_of(PLAN), context_of(**config))
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert len((tmp_path / "run" / "rounds.csv").read_text().splitlines()) == 1 + 3
+    assert (tmp_path / "run" / "model.onnx").is_file()
+    assert (tmp_path / "run" / "shrinkage.json").is_file()
     for content in (b"", b"{}", roster_of(PLAN).without("ash").to_bytes()[:-1]):
         (tmp_path / "roster.json").write_bytes(content)
         with pytest.raises(ConfigError, match="no roster can be read"):

@@ -2,15 +2,20 @@ import csv
 import json
 import os
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from common.export.sparse_file import read_sparse
+from common.facts import metadata_of
 from common.model import layout_of
 from common.plan import load_plan
+from common.pruning.compaction import compact
 from common.pruning.masks import unpack_mask
 from common.segments import TEST, VALIDATION
 from server.model import GlobalModel
@@ -115,6 +120,40 @@ def test_model_is_read_back_bit_for_bit_with_its_mask(tmp_path: Path) -> None:
     assert metadata["plan_sha256"] == PLAN.digest()
     assert json.loads(metadata["model"]) == PLAN.model.model_dump(mode="json")
     assert json.loads(metadata["features"]) == list(PLAN.schema_.feature_names)
+
+
+def test_a_finished_run_leaves_the_model_in_each_form(tmp_path: Path) -> None:
+    store, last = RunStore(tmp_path, PLAN), model(2)
+    ticks = count()
+    shrank = store.finish(last, lambda: next(ticks) / 1000)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "compact.safetensors",
+        "model.onnx",
+        "model.sparse",
+        "plan.toml",
+        "rounds.csv",
+        "shrinkage.json",
+    ]
+    small = compact(PLAN.model, 4, last.weights, last.mask)
+    features = np.random.default_rng(0).uniform(-1, 1, (20, 4)).astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (logits,) = session.run(["logit"], {"features": features})
+    np.testing.assert_allclose(logits, small.forward(features), rtol=1e-6, atol=1e-5)
+    assert session.get_modelmeta().custom_metadata_map == metadata_of(PLAN)
+    sparse = read_sparse((tmp_path / "model.sparse").read_bytes())
+    assert sparse.metadata == metadata_of(PLAN)
+    np.testing.assert_array_equal(sparse.model.forward(features), small.forward(features))
+    tensors = load_file(tmp_path / "compact.safetensors")
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {
+        name: tensor.shape for name, tensor in small.tensors.items()
+    }
+    assert json.loads((tmp_path / "shrinkage.json").read_text()) == shrank
+    for name, file in (("compact", "compact.safetensors"), ("sparse", "model.sparse")):
+        assert shrank[name]["bytes_stored"] == (tmp_path / file).stat().st_size
+    assert shrank["compact"]["neurons"] == sum(small.sizes) < shrank["dense"]["neurons"]
+    # A clock that ticks 1 ms whenever it is read: a turn of k calls took 1 / k.
+    assert shrank["dense"]["latency_ms"] == pytest.approx({"1": 0.02, "256": 1, "65536": 1})
+    assert shrank["compact"]["latency_ms"] == shrank["dense"]["latency_ms"]
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,16 @@ def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
     assert "aggregation=secure: two trips, signed keys" in lines
     assert "simulated from a seed, so it protects nobody" in outcome.out
     assert f"results: {tmp_path / 'a'}/" in lines
+    # What shrank, each figure beside that of the model before compaction.
+    (neurons,) = (line for line in lines if line.startswith("compacted: "))
+    assert re.fullmatch(
+        r"compacted: \d of 8 neurons, [\d,]+ of [\d,]+ operations a record", neurons
+    )
+    (sizes,) = (line for line in lines if line.startswith("bytes: "))
+    sparse, compacted, before = (int(word.replace(",", "")) for word in sizes.split()[1::2])
+    assert sparse == (tmp_path / "a" / "model.sparse").stat().st_size < compacted <= before
+    (times,) = (line for line in lines if line.startswith("ms in onnxruntime"))
+    assert times.count(" / ") == 6
     # The three models stand side by side, each with its own measure and size.
     shown = [
         next(line for line in lines if name in line) for name in ("pruned 60", "dense", "logistic")

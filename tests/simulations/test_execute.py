@@ -23,6 +23,11 @@ def rows(directory: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def shrinkage_of(directory: Path) -> dict[str, Any]:
+    forms: dict[str, Any] = json.loads((directory / "shrinkage.json").read_text())
+    return forms
+
+
 def test_results_agree_with_the_summary(federation: Federation, tmp_path: Path) -> None:
     summary = execute(federation, 3, 0.0, tmp_path, baselines=False)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
@@ -38,7 +43,18 @@ def test_results_agree_with_the_summary(federation: Federation, tmp_path: Path) 
         "plan.toml",
         "model.safetensors",
         "curves.svg",
+        "model.onnx",
+        "model.sparse",
+        "compact.safetensors",
+        "shrinkage.json",
     }
+    shrank = shrinkage_of(tmp_path)
+    assert [form.pop("latency_ms", {}).keys() for form in shrank.values()] == [
+        {"1", "256", "65536"},
+        {"1", "256", "65536"},
+        set(),
+    ]
+    assert shrank == summary["shrinkage"]
 
 
 def test_baselines_are_trained_on_request(
@@ -100,6 +116,8 @@ def test_ctrl_c_keeps_what_is_finished_whole(
     assert "auc_dense" not in summary
     packed = load_file(tmp_path / "model.safetensors")["mask"]
     assert int(np.unpackbits(packed).sum()) == summary["weights_kept"]
+    assert shrinkage_of(tmp_path)["sparse"] == summary["shrinkage"]["sparse"]
+    assert (tmp_path / "model.onnx").is_file()
 
 
 def test_ignored_ctrl_c_stays_ignored(
@@ -133,7 +151,7 @@ def test_ctrl_c_before_the_first_round_leaves_no_summary(
     with pytest.raises(KeyboardInterrupt):
         execute(federation, 0, 0.0, tmp_path, baselines=True)
     assert "interrupted: 0 finished rounds are kept" in capsys.readouterr().err
-    assert not (tmp_path / "summary.json").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "rounds.csv"}
     assert rows(tmp_path) == []
 
 

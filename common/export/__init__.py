@@ -1,0 +1,1 @@
+"""A trained model as files: ONNX, safetensors, sparse, and what became smaller."""
