@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from client.score import Wishes, score_chunks
 from client.scorer import Scorer, load_scorer
-from common.encoding import encode
+from client.tables import to_frame
+from common.encoding import encode, read_inputs, to_features
 from common.errors import ConfigError, DataError
 from common.plan import Plan
+from common.schema import FeatureSchema
 from tests.models import random_network, write_model
 from tests.support import small_plan
 
@@ -94,6 +96,50 @@ def test_tiny_chunks_are_one_chunk(scorer: Scorer, cells: list[dict[str, Any]], 
     assert list(tiny) == list(whole)
     for name, values in whole.items():
         np.testing.assert_allclose(tiny[name], values, atol=1e-5)
+
+
+GAPS = FeatureSchema.model_validate(
+    {
+        "name": "gaps",
+        "label": SCHEMA["label"],
+        "columns": [
+            {
+                "name": "n",
+                "kind": "numeric",
+                "lo": 0,
+                "hi": 9,
+                "codes": [3],
+                "missing": "indicator",
+            },
+            {"name": "c", "kind": "categorical", "values": [0, 1], "missing": "indicator"},
+            {"name": "f", "kind": "categorical", "values": [0, 1], "missing": "indicator"},
+        ],
+    }
+)
+
+
+@settings(max_examples=40)
+@given(
+    cells=st.lists(
+        st.fixed_dictionaries(
+            {
+                "n": st.one_of(st.none(), st.integers(-5, 15)),
+                "c": st.sampled_from([0, 1, None]),
+                "f": st.sampled_from([False, True, None]),
+            }
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    size=st.integers(1, 7),
+)
+def test_chunks_encode_to_the_bits_of_the_whole(cells: list[dict[str, Any]], size: int) -> None:
+    # A chunk with a gap holds floats or objects where one without holds integers or truth values.
+    kinds = pa.schema({"n": pa.int64(), "c": pa.int32(), "f": pa.bool_()})
+    held = pa.Table.from_pylist(cells, kinds)
+    chunks = [held.slice(start, size) for start in range(0, len(held), size)]
+    parts = [to_features(read_inputs(to_frame(chunk), GAPS), GAPS) for chunk in chunks]
+    np.testing.assert_array_equal(np.concatenate(parts), encode(held.to_pandas(), GAPS))
 
 
 def test_kept_columns_come_first_and_as_they_are(scorer: Scorer) -> None:
