@@ -7,13 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client import ledger_cli
+from client import ledger_cli, score_cli
 from client.data import load_table, prepare, require_trainable
 from common.console import command_line, new_app
 from common.schema import load_schema
 
 app = new_app("An institution of a federation: its data, its plan, its last word.")
 app.add_typer(ledger_cli.app, name="ledger")
+app.command()(score_cli.score)
 
 
 @app.callback()
