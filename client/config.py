@@ -130,7 +130,8 @@ def _rows(config: ClientConfig, plan: Plan) -> Splits:
     # pandas and pandera cost a second, and most trips need no row.
     from client.data import load_table, prepare, require_trainable  # noqa: PLC0415
 
-    splits = prepare(load_table(config.data, plan.schema_), plan.schema_)
+    table = load_table(config.data, plan.schema_)
+    splits = prepare(table, plan.schema_, plan.customer_cap)
     require_trainable(splits, plan.expected_batch(config.name))
     return splits
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from client.refusals import LedgerAlteredError
+from common.plan import RECORD
 from common.privacy.accounting import SampledGaussian
 
 Part = Literal["", "train", "validation", "test"]
@@ -34,6 +35,7 @@ class Place:
 class Release:
     """``steps`` Gaussian mechanisms on one part of the rows, at ``delta``.
 
+    ``unit`` is whom they hide: a "record", or a customer by the column that names it.
     ``noise_multiplier`` 0 is a release without noise, which no epsilon covers.
     """
 
@@ -42,6 +44,7 @@ class Release:
     sample_rate: float
     steps: int
     delta: float
+    unit: str = RECORD
 
     @property
     def mechanism(self) -> str:
@@ -143,6 +146,7 @@ class Entry:
     sample_rate: float
     steps: int
     delta: float
+    unit: str
     digest: str
     previous: str
 
@@ -155,7 +159,14 @@ class Entry:
     @property
     def release(self) -> Release:
         """The release that a reserved or charged line speaks of."""
-        return Release(self.part, self.noise_multiplier, self.sample_rate, self.steps, self.delta)
+        return Release(
+            self.part,
+            self.noise_multiplier,
+            self.sample_rate,
+            self.steps,
+            self.delta,
+            self.unit,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +180,7 @@ class Draft:
     digest: str = ""
 
 
-NOTHING = Release("", 0.0, 0.0, 0, 0.0)
+NOTHING = Release("", 0.0, 0.0, 0, 0.0, "")
 
 
 def chained(
@@ -194,6 +205,7 @@ def chained(
             sample_rate=float(release.sample_rate),
             steps=release.steps,
             delta=float(release.delta),
+            unit=release.unit,
             digest=draft.digest,
             previous=previous,
         )

@@ -38,7 +38,7 @@ from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.counting import noised_counts
 from common.privacy.shared import largest_sum, shared_grid
 from common.pruning.masks import Mask, mask_hash, pack_mask, unpack_mask
-from common.segments import GRADIENT, TEST, UPDATE, VALIDATION, evaluation_mechanism
+from common.segments import GRADIENT, TEST, UPDATE, VALIDATION, counting_noise
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
 """From the flat weights and mask [size] to the encoded vector of a round."""
@@ -141,6 +141,7 @@ def _compute(
 ) -> NDArray[np.uint32]:
     """Return the encoded vector of a round from its flat weights and mask [size]."""
     plan, splits = institution.plan, institution.splits
+    splits.require_units(plan.customer_cap)
     network = Network(plan.model, plan.schema_.width, DEVICE)
     stream = institution.entropy.stream(f"round-{descriptor.round}/train")
     values: dict[str, NDArray[np.float64]] = {}
@@ -155,7 +156,7 @@ def _compute(
             values[GRADIENT] = levels.astype(np.float64)
         else:
             examples = {VALIDATION: splits.validation, TEST: splits.test}[segment.name]
-            sigma = evaluation_mechanism(plan, segment.name).noise_multiplier
+            sigma = counting_noise(plan, segment.name)
             draws = institution.entropy.stream(f"round-{descriptor.round}/{segment.name}")
             counts = _counts(network, examples, plan.evaluation.bins)
             values[segment.name] = noised_counts(counts, plan.largest_size, sigma, draws)
@@ -184,13 +185,14 @@ def _local_steps(institution: Institution) -> LocalSteps:
         learning_rate=learning_rate(plan),
         max_grad_norm=plan.privacy.max_grad_norm,
         noise_multiplier=training_mechanism(plan).noise_multiplier,
+        rows=plan.rows_per_unit,
     )
 
 
 def _shared_step(plan: Plan) -> SharedStep:
     return SharedStep(
         sample_rate=plan.training.sample_rate,
-        max_grad_norm=plan.privacy.max_grad_norm,
+        row_norm=plan.row_norm,
         bound=largest_sum(plan),
         grid=shared_grid(plan),
     )

@@ -13,6 +13,7 @@ from common.entropy import Entropy, SystemEntropy
 from common.errors import ConfigError, ProtocolError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
+from common.segments import require_countable
 from server.aggregation import GlobalModel
 from server.exchange import Exchange
 from server.rounds import RoundReport, initial_model, run_rounds
@@ -50,6 +51,7 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
     def main(grid: Grid, context: Context) -> None:
         task = configure(context)
         plan = task.plan
+        require_countable(plan)
         run = entropy.stream("run")(16).hex()
         model = initial_model(plan, entropy.stream("initial-weights"))
         exchange = Exchange(grid, plan.aggregation.timeout, task.roster)
