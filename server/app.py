@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.app import Context
@@ -13,16 +13,20 @@ from common.entropy import Entropy, SystemEntropy
 from common.errors import ConfigError, ProtocolError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
+from server.adverts import Adverts
 from server.aggregation import GlobalModel
 from server.exchange import Exchange
 from server.rounds import RoundReport, initial_model, run_rounds
-from server.store import MODEL, RunStore
+from server.store import MODEL, RunStore, stored_adverts
 
 PLAN_KEY, OUT_KEY = "plan", "out"
 """Run configuration keys: the path of the plan and of the run's directory."""
 
 ROSTER_KEY = "roster"
 """Run configuration key: the path of the members' public keys; plain aggregation has none."""
+
+STATE_KEY = "state"
+"""Run configuration key: the path of the server's own directory, the same for all its runs."""
 
 log = logging.getLogger("fedprune.server")
 
@@ -31,11 +35,12 @@ Keep = Callable[[GlobalModel, RoundReport], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What a run does: its plan, where finished rounds go, and the members' public keys."""
+    """What a run does: its plan, where finished rounds go, the members' public keys and adverts."""
 
     plan: Plan
     keep: Keep
     roster: Roster | None = None
+    adverts: Adverts = field(default_factory=Adverts)
 
 
 def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
@@ -48,7 +53,7 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
         plan = task.plan
         run = entropy.stream("run")(16).hex()
         model = initial_model(plan, entropy.stream("initial-weights"))
-        exchange = Exchange(grid, plan.aggregation.timeout, task.roster)
+        exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts)
         exchange.join(run, plan.names, plan.digest())
         model = replace(model, epoch=max(0, exchange.last_epoch))
         for state, report in run_rounds(model, plan, run, exchange):
@@ -67,7 +72,8 @@ def _from_run_config(context: Context) -> Task:
     out = Path(str(context.run_config[OUT_KEY]))
     if (out / MODEL).exists():
         raise ConfigError(f"{out}: holds the results of another run: name another directory")
-    return Task(plan, RunStore(out, plan).keep, roster)
+    adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
+    return Task(plan, RunStore(out, plan).keep, roster, adverts)
 
 
 def load_roster(path: Path, names: tuple[str, ...]) -> Roster:

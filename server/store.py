@@ -1,9 +1,13 @@
-"""The run's directory: rounds as they finish, and the model so far; each write is atomic."""
+"""The run's directory: rounds as they finish, and the model so far; each write is atomic.
+
+Beside it, the server's own directory outlives the runs: it holds the members' last adverts.
+"""
 
 import csv
 import io
 import json
 import os
+from functools import partial
 from math import isfinite
 from pathlib import Path
 
@@ -11,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from common.crypto.session import LastAdvert
+from common.errors import ConfigError, ProtocolError
 from common.facts import facts_of
 from common.model import layout_of
 from common.plan import Plan
 from common.pruning.masks import pack_mask
 from common.segments import TEST, VALIDATION
+from server.adverts import Adverts, Known
 from server.aggregation import GlobalModel
 from server.rounds import RoundReport
 
@@ -31,6 +38,8 @@ METRICS = {
 }
 """Columns of a released histogram, and what they show of it."""
 MODEL = "model.safetensors"
+ADVERTS = "adverts-"
+"""How the files begin that hold members' last adverts, one a plan."""
 
 COLUMNS = (
     "round",
@@ -126,3 +135,33 @@ class RunStore:
 
     def _write_rows(self) -> None:
         write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())
+
+
+def stored_adverts(directory: Path, plan_hash: str) -> Adverts:
+    """Return the adverts that runs of any plan left in ``directory``, and keep further ones there.
+
+    Each plan has a file of its own, so that runs of two plans never write over each other.
+
+    Raises `ConfigError` when a file cannot be read: without it, an institution's ledger that was
+    set back would go unnoticed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    known = map(_read_adverts, sorted(directory.glob(f"{ADVERTS}*.json")))
+    path = directory / f"{ADVERTS}{plan_hash}.json"
+    return Adverts(*known, save=partial(_write_adverts, path))
+
+
+def _read_adverts(path: Path) -> Known:
+    try:
+        found = json.loads(path.read_bytes())
+        return {key: LastAdvert.from_bytes(bytes.fromhex(data)) for key, data in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError, ProtocolError) as error:
+        raise ConfigError(
+            f"{path}: no adverts can be read here: restore it, or remove it and have every"
+            " institution verify its ledger"
+        ) from error
+
+
+def _write_adverts(path: Path, known: Known) -> None:
+    data = {key: last.to_bytes().hex() for key, last in sorted(known.items())}
+    write_atomically(path, json.dumps(data, indent=1).encode())
