@@ -47,7 +47,8 @@ class MembershipConfig(BaseModel):
 class LedgerConfig(BaseModel):
     """Where the ledger lies, what its lines call the table, and how much may leave it.
 
-    All plans on the same rows must name the same file and table: they spend one budget.
+    All plans on the same rows must name the same file and table: they spend one budget. Adverts
+    hold the file to its length, so keys that sign for one file cannot sign for another.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

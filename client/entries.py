@@ -12,7 +12,9 @@ from common.privacy.accounting import SampledGaussian
 
 Part = Literal["", "train", "validation", "test"]
 Mark = Literal["epoch", "masked", "signed", "opened"]
-Kind = Literal["reserved", "charged", "stored", "epoch", "masked", "signed", "opened", "closed"]
+Kind = Literal[
+    "reserved", "charged", "stored", "revoked", "epoch", "masked", "signed", "opened", "closed"
+]
 
 GENESIS = "0" * 64
 """What the first entry follows."""
@@ -108,6 +110,29 @@ class Kept:
     def __repr__(self) -> str:
         """Show where it belongs and nothing of it."""
         return f"Kept(run={self.run!r}, round={self.round})"
+
+
+@dataclass(frozen=True, slots=True)
+class Shrunk:
+    """The roster of a plan after revocations, and the hash of the approved one it shrank from.
+
+    Approving another roster begins anew; nothing else takes a revocation back.
+    """
+
+    approved: str
+    roster: bytes
+
+    @property
+    def digest(self) -> str:
+        """What the ledger notes."""
+        return _sha256(f"{self.approved}/{_sha256(self.roster)}".encode())
+
+    def require(self, noted: str) -> None:
+        """Raise `LedgerAlteredError` unless this is what the ledger noted."""
+        if self.digest != noted:
+            raise LedgerAlteredError(
+                "the roster after revocations is not the one the ledger noted: restore the ledger"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def _totals(spent: list[Spent], limits: Limits, now: int) -> Table:
 
 @app.command()
 def verify(file: File) -> None:
-    """Prove that no line was altered or removed, and that the stored vectors are the noted ones."""
+    """Prove that no line was altered or removed, and that all that is stored is what was noted."""
     ledger, _, _ = _open(file)
     print(f"{ledger.verify()} lines hold")
 

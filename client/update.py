@@ -14,11 +14,10 @@ from client.memory import Memory
 from client.policy import (
     ModelChangedError,
     RetrainingError,
+    require_approved,
     require_descriptor,
     require_nested,
-    require_roster,
     require_round,
-    require_run,
     require_tame,
 )
 from client.spending import budget_of, charges_of
@@ -28,7 +27,7 @@ from common import messages as wire
 from common.crypto import ring, secagg
 from common.crypto.refusals import MissingShareError
 from common.crypto.secagg import Accepted
-from common.crypto.session import Advert, Parcel
+from common.crypto.session import Advert, LastAdvert, Parcel, Session
 from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
 from common.histograms import histogram
@@ -62,11 +61,12 @@ def update(
     standing = institution.standing(descriptor.run)
     before = unpack_mask(standing.mask, size) if standing.mask else np.ones(size, np.bool_)
     mask = unpack_mask(request.mask, size) if request.mask else before
-    require_run(memory, descriptor.run)
+    require_approved(descriptor, plan, memory, institution.roster_hash)
+    # First of all that is checked against the ledger: an old one would answer wrongly.
+    _require_current(institution, descriptor, request)
     require_round(standing, descriptor.round, plan)
     require_nested(mask, before, plan)
-    require_descriptor(descriptor, plan, institution.name, memory, mask)
-    require_roster(descriptor, institution.approved_roster(memory))
+    require_descriptor(descriptor, plan, institution.name, mask)
     if (descriptor.mask_hash, descriptor.model_hash) != (
         mask_hash(mask),
         wire.model_hash(request.model),
@@ -99,6 +99,16 @@ def update(
     return _masked(institution, memory, accepted, vector)
 
 
+def _require_current(
+    institution: Institution, descriptor: RoundDescriptor, request: wire.UpdateRequest
+) -> None:
+    """Hold the ledger to the own advert that comes back; `secagg.accept` insists that one does."""
+    for name, advert in zip(descriptor.cohort, request.adverts, strict=False):
+        if name == institution.name:
+            session = Session.of(descriptor).digest()
+            institution.require_current(LastAdvert(session, Advert.from_bytes(advert)))
+
+
 def _accept(
     institution: Institution,
     memory: Memory,
@@ -113,14 +123,14 @@ def _accept(
         name: Parcel(Advert.from_bytes(advert), sealed, path)
         for name, advert, sealed, path in zip(descriptor.cohort, *parts, strict=True)
     }
-    return secagg.accept(institution.party(memory), prepared, descriptor, parcels)
+    return secagg.accept(institution.party, prepared, descriptor, parcels)
 
 
 def _masked(
     institution: Institution, memory: Memory, accepted: Accepted, vector: NDArray[np.uint32]
 ) -> tuple[Memory, wire.UpdateReply]:
     """Mask the vector, and prepare the round that follows if there is one."""
-    party = institution.party(memory)
+    party = institution.party
     masked, values = secagg.mask(accepted, vector)
     institution.mark("masked", masked.session)
     session, prepared, offered = masked.session.following(), None, (b"", b"")
