@@ -68,7 +68,7 @@ def test_a_run_that_is_cut_short_finishes_with_its_last_round(end: type[BaseExce
             raise end
         kept.append(model)
 
-    task = Task(PLAN, keep, roster_of(PLAN), finished.append)
+    task = Task(PLAN, keep, roster_of(PLAN), finish=finished.append)
     with pytest.raises(end):
         build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
     assert finished == kept
@@ -80,7 +80,7 @@ def test_a_run_without_a_finished_round_has_nothing_to_finish() -> None:
         raise KeyboardInterrupt
 
     finished: list[GlobalModel] = []
-    task = Task(PLAN, keep, roster_of(PLAN), finished.append)
+    task = Task(PLAN, keep, roster_of(PLAN), finish=finished.append)
     with pytest.raises(KeyboardInterrupt):
         build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
     assert finished == []
