@@ -7,7 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from client.entries import GENESIS, Budget, Draft, Entry, Kept, Mark, Part, Place, Release, chained
+from client.entries import (
+    GENESIS,
+    Budget,
+    Draft,
+    Entry,
+    Kept,
+    Mark,
+    Part,
+    Place,
+    Release,
+    Shrunk,
+    chained,
+)
 from client.limits import Limits, Spent
 from client.policy import (
     EpochReplayedError,
@@ -81,6 +93,7 @@ class Book:
     time: int = 0
     accounts: dict[str, Account] = field(default_factory=dict)
     stored: dict[str, Entry] = field(default_factory=dict)
+    revoked: dict[str, Entry] = field(default_factory=dict)
     _marks: dict[tuple[Mark, str], int] = field(default_factory=dict)
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -163,15 +176,13 @@ class Book:
                 " one, or count every plan that ran since as spent"
             )
 
-    def verify(self, kept: Mapping[str, Kept]) -> None:
+    def verify_vectors(self, kept: Mapping[str, Kept]) -> None:
         """Raise `LedgerAlteredError` unless each stored vector is the noted one."""
-        for plan_hash, vector in kept.items():
-            if plan_hash not in self.stored:
-                raise LedgerAlteredError(f"a vector of round {vector.round} was never noted")
-        for plan_hash, entry in self.stored.items():
-            if plan_hash not in kept:
-                raise LedgerAlteredError(f"the vector of round {entry.round} is gone")
-            kept[plan_hash].require(entry.digest)
+        _require_noted("vector", kept, self.stored)
+
+    def verify_rosters(self, shrunk: Mapping[str, Shrunk]) -> None:
+        """Raise `LedgerAlteredError` unless each roster after revocations is the noted one."""
+        _require_noted("roster", shrunk, self.revoked)
 
     def spent(self, table: str) -> list[Spent]:
         """Return what all runs on a table charged, or may still charge."""
@@ -202,6 +213,8 @@ class Book:
                 self._begun(entry).over = True
             case "stored":
                 self.stored[entry.plan_hash] = entry
+            case "revoked":
+                self.revoked[entry.plan_hash] = entry
             case mark:
                 scope = _scope(mark, entry.run, entry.plan_hash)
                 self._marks[mark, scope] = entry.round if mark == "opened" else entry.epoch
@@ -223,6 +236,17 @@ class Book:
 def _scope(mark: Mark, run: str, plan_hash: str) -> str:
     """Epochs count over all runs of a plan, rounds within one."""
     return run if mark == "opened" else plan_hash
+
+
+def _require_noted(
+    what: str, found: Mapping[str, Kept] | Mapping[str, Shrunk], noted: Mapping[str, Entry]
+) -> None:
+    if unknown := found.keys() - noted.keys():
+        raise LedgerAlteredError(f"a {what} of plan {min(unknown)[:12]} was never noted")
+    for plan_hash, entry in noted.items():
+        if plan_hash not in found:
+            raise LedgerAlteredError(f"the {what} of line {entry.sequence} is gone")
+        found[plan_hash].require(entry.digest)
 
 
 def _require_reserved(account: Account, release: Release) -> None:

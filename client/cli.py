@@ -7,13 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client import ledger_cli
+from client import ledger_cli, score_cli
 from client.data import load_table, prepare, require_trainable
 from common.console import command_line, new_app
 from common.schema import load_schema
 
 app = new_app("An institution of a federation: its data, its plan, its last word.")
 app.add_typer(ledger_cli.app, name="ledger")
+app.command()(score_cli.score)
 
 
 @app.callback()
@@ -25,12 +26,16 @@ def _commands() -> None:
 def check(
     data: Annotated[Path, typer.Argument(help="CSV or Parquet table.")],
     schema: Annotated[str, typer.Option(help="Shipped schema or TOML file.")],
-    batch: Annotated[float, typer.Option(min=1, help="Records a batch holds on average.")] = 1,
+    cap: Annotated[
+        int | None,
+        typer.Option("--rows-per-customer", min=1, help="As in a plan whose unit is a customer."),
+    ] = None,
+    batch: Annotated[float, typer.Option(min=1, help="Rows a batch holds on average.")] = 1,
 ) -> None:
     """Check a table against a schema and show what cleaning would do; nothing leaves here."""
     declared = load_schema(schema)
     table = load_table(data, declared)
-    splits = prepare(table, declared)
+    splits = prepare(table, declared, cap)
     require_trainable(splits, batch)
     report = table.report
     shown = Table("what", "column", "rows")
@@ -40,8 +45,11 @@ def check(
         for column, count in counts.items():
             shown.add_row(what, column, f"{count:,}")
     shown.add_row("kept", "", f"{report.rows_kept:,}")
-    for part in ("train", "validation", "test"):
-        shown.add_row(part, "", f"{len(getattr(splits, part)):,}")
+    parts = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
+    if cap is not None:
+        shown.add_row("used of customers", str(declared.customer), f"{sum(parts.values()):,}")
+    for part, rows in parts.items():
+        shown.add_row(part, "", f"{rows:,}")
     out = Console(highlight=False, markup=False, emoji=False)
     out.print(str(data), soft_wrap=True)
     out.print(shown)

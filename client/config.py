@@ -47,7 +47,8 @@ class MembershipConfig(BaseModel):
 class LedgerConfig(BaseModel):
     """Where the ledger lies, what its lines call the table, and how much may leave it.
 
-    All plans on the same rows must name the same file and table: they spend one budget.
+    All plans on the same rows must name the same file and table: they spend one budget. Adverts
+    hold the file to its length, so keys that sign for one file cannot sign for another.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,7 +131,8 @@ def _rows(config: ClientConfig, plan: Plan) -> Splits:
     # pandas and pandera cost a second, and most trips need no row.
     from client.data import load_table, prepare, require_trainable  # noqa: PLC0415
 
-    splits = prepare(load_table(config.data, plan.schema_), plan.schema_)
+    table = load_table(config.data, plan.schema_)
+    splits = prepare(table, plan.schema_, plan.customer_cap)
     require_trainable(splits, plan.expected_batch(config.name))
     return splits
 

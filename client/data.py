@@ -1,8 +1,10 @@
 """An institution's table to tensors: read, clean, split, encode."""
 
-import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ from common.errors import DataError
 from common.plan import TRAIN_SHARE
 from common.schema import FeatureSchema
 
+Positions = npt.NDArray[np.intp]
+
 SHARES = (TRAIN_SHARE, 0.08, 0.20)
 """Shares of train, validation and test."""
 
@@ -24,12 +28,15 @@ class Examples:
     """Encoded rows.
 
     ``features`` is float32 [n, width] in [-1, 1], ``labels`` float32 [n] of 0 and 1,
-    ``protected`` the n rows of the protected columns, for groups only.
+    ``protected`` the n rows of the protected columns, for groups only. ``customers`` [n] numbers
+    from 0 whom each row belongs to, where a customer is the unit of privacy; None where a record
+    is.
     """
 
     features: Features
     labels: Features
     protected: pd.DataFrame
+    customers: Positions | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -45,27 +52,74 @@ class Splits:
     test: Examples
     source: str
 
+    def require_units(self, cap: int | None) -> None:
+        """Raise `DataError` unless customers have ``cap`` rows at most; None takes rows alone.
+
+        A clip divided by the cap bounds nobody whose rows were not capped or come one by one.
+        """
+        for part in (self.train, self.validation, self.test):
+            most = None if part.customers is None else np.bincount(part.customers).max(initial=0)
+            if (most is None) != (cap is None) or (most or 0) > (cap or 0):
+                raise DataError(
+                    f"{self.source}: rows are not in the units of the plan: prepare them under its"
+                    " privacy.unit and privacy.rows_per_customer"
+                )
+
 
 def load_table(path: Path, schema: FeatureSchema) -> Table:
     """Read and clean a CSV or Parquet file; raise `DataError` naming file, column and count."""
     return clean(read_frame(path, schema.file), schema, str(path))
 
 
-def prepare(table: Table, schema: FeatureSchema) -> Splits:
-    """Split a cleaned table 72/8/20 and encode each part."""
+def prepare(table: Table, schema: FeatureSchema, cap: int | None = None) -> Splits:
+    """Split a cleaned table 72/8/20 and encode each part.
+
+    With a ``cap`` the unit is a customer, of whom so many rows at most are used.
+    """
+    frame, customers = table.frame, None
+    if cap is not None:
+        frame = frame[capped(frame, schema, cap)]
+        customers = pd.factorize(frame[require_customer(schema)])[0]
     examples = Examples(
-        encode(table.frame, schema),
-        read_labels(table.frame, schema),
-        table.frame[list(schema.protected)],
+        encode(frame, schema), read_labels(frame, schema), frame[list(schema.protected)], customers
     )
-    parts = split_rows(table.frame, schema)
+    parts = split_rows(frame, schema)
     train, validation, test = (_take(examples, parts == part) for part in range(len(SHARES)))
     return Splits(train, validation, test, table.source)
 
 
 def _take(examples: Examples, rows: Rows) -> Examples:
     protected = examples.protected[rows].reset_index(drop=True)
-    return Examples(examples.features[rows], examples.labels[rows], protected)
+    customers = examples.customers
+    if customers is not None:
+        customers = np.unique(customers[rows], return_inverse=True)[1]
+    return Examples(examples.features[rows], examples.labels[rows], protected, customers)
+
+
+def require_customer(schema: FeatureSchema) -> str:
+    """Return the customer column; raise `DataError` when the schema names none."""
+    if schema.customer is None:
+        raise DataError(
+            f"schema {schema.name!r} names no customer column: name it, or let a record be the unit"
+        )
+    return schema.customer
+
+
+def capped(rows: pd.DataFrame, schema: FeatureSchema, cap: int) -> Rows:
+    """Return which cleaned rows count, bool [n]: of each customer ``cap`` at most.
+
+    They are the first by a hash of the customer and the declared cells (BLAKE2b), so that a
+    customer's follow from its own rows alone, in whatever order and beside whomever they stand.
+    """
+    identifiers = rows[require_customer(schema)]
+    keys = zip(_customer_keys(identifiers), _cell_keys(rows, schema), strict=True)
+    # Whose row it is comes first, and is of one length, so that no two pairs read alike.
+    keyed = (blake2b(who, digest_size=32).digest() + cells for who, cells in keys)
+    customers = pd.factorize(identifiers)[0]
+    order = np.lexsort((_hashes(keyed, b"fedprune/1/cap"), customers))
+    kept = np.empty(len(rows), np.bool_)
+    kept[order] = pd.Series(customers[order]).groupby(customers[order]).cumcount() < cap
+    return kept
 
 
 def split_rows(rows: pd.DataFrame, schema: FeatureSchema) -> npt.NDArray[np.intp]:
@@ -75,19 +129,30 @@ def split_rows(rows: pd.DataFrame, schema: FeatureSchema) -> npt.NDArray[np.intp
     where the schema names one: equal rows and one customer's rows share a part, in whatever
     order and at whichever institution they stand.
     """
-    if schema.customer is not None:
-        keys = [str(identifier).encode() for identifier in rows[schema.customer]]
+    if schema.customer is None:
+        keys = _cell_keys(rows, schema)
     else:
-        columns = (*schema.columns, schema.outcome)
-        cells = np.column_stack([read_column(rows[column.name], column) for column in columns])
-        cells = np.where(np.isnan(cells), np.nan, cells + 0.0)  # One NaN and one zero.
-        keys = [row.tobytes() for row in cells.astype("<f8")]
-    hashes = b"".join(
-        hashlib.blake2b(key, digest_size=8, person=b"fedprune/1/split").digest() for key in keys
-    )
-    return np.searchsorted(
-        np.cumsum(SHARES)[:-1], np.frombuffer(hashes, ">u8") / 2**64, side="right"
-    )
+        keys = _customer_keys(rows[schema.customer])
+    hashes = _hashes(keys, b"fedprune/1/split")
+    return np.searchsorted(np.cumsum(SHARES)[:-1], hashes / 2**64, side="right")
+
+
+def _customer_keys(identifiers: "pd.Series[Any]") -> list[bytes]:
+    return [str(identifier).encode() for identifier in identifiers]
+
+
+def _cell_keys(rows: pd.DataFrame, schema: FeatureSchema) -> list[bytes]:
+    """Return each row's declared cells as bytes, the same however the table was written."""
+    columns = (*schema.columns, schema.outcome)
+    cells = np.column_stack([read_column(rows[column.name], column) for column in columns])
+    cells = np.where(np.isnan(cells), np.nan, cells + 0.0)  # One NaN and one zero.
+    return [row.tobytes() for row in cells.astype("<f8")]
+
+
+def _hashes(keys: Iterable[bytes], person: bytes) -> npt.NDArray[np.uint64]:
+    """Return a 64-bit hash of each key, [n]; ``person`` says what for."""
+    hashes = b"".join(blake2b(key, digest_size=8, person=person).digest() for key in keys)
+    return np.frombuffer(hashes, ">u8")
 
 
 def require_trainable(splits: Splits, expected_batch: float) -> None:

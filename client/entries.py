@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from client.refusals import LedgerAlteredError
+from common.plan import RECORD
 from common.privacy.accounting import SampledGaussian
 
 Part = Literal["", "train", "validation", "test"]
 Mark = Literal["epoch", "masked", "signed", "opened"]
-Kind = Literal["reserved", "charged", "stored", "epoch", "masked", "signed", "opened", "closed"]
+Kind = Literal[
+    "reserved", "charged", "stored", "revoked", "epoch", "masked", "signed", "opened", "closed"
+]
 
 GENESIS = "0" * 64
 """What the first entry follows."""
@@ -34,6 +37,7 @@ class Place:
 class Release:
     """``steps`` Gaussian mechanisms on one part of the rows, at ``delta``.
 
+    ``unit`` is whom they hide: a "record", or a customer by the column that names it.
     ``noise_multiplier`` 0 is a release without noise, which no epsilon covers.
     """
 
@@ -42,6 +46,7 @@ class Release:
     sample_rate: float
     steps: int
     delta: float
+    unit: str = RECORD
 
     @property
     def mechanism(self) -> str:
@@ -108,6 +113,29 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Shrunk:
+    """The roster of a plan after revocations, and the hash of the approved one it shrank from.
+
+    Approving another roster begins anew; nothing else takes a revocation back.
+    """
+
+    approved: str
+    roster: bytes
+
+    @property
+    def digest(self) -> str:
+        """What the ledger notes."""
+        return _sha256(f"{self.approved}/{_sha256(self.roster)}".encode())
+
+    def require(self, noted: str) -> None:
+        """Raise `LedgerAlteredError` unless this is what the ledger noted."""
+        if self.digest != noted:
+            raise LedgerAlteredError(
+                "the roster after revocations is not the one the ledger noted: restore the ledger"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where an institution stands in a run; every default means "nothing yet".
 
@@ -143,6 +171,7 @@ class Entry:
     sample_rate: float
     steps: int
     delta: float
+    unit: str
     digest: str
     previous: str
 
@@ -155,7 +184,14 @@ class Entry:
     @property
     def release(self) -> Release:
         """The release that a reserved or charged line speaks of."""
-        return Release(self.part, self.noise_multiplier, self.sample_rate, self.steps, self.delta)
+        return Release(
+            self.part,
+            self.noise_multiplier,
+            self.sample_rate,
+            self.steps,
+            self.delta,
+            self.unit,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +205,7 @@ class Draft:
     digest: str = ""
 
 
-NOTHING = Release("", 0.0, 0.0, 0, 0.0)
+NOTHING = Release("", 0.0, 0.0, 0, 0.0, "")
 
 
 def chained(
@@ -194,6 +230,7 @@ def chained(
             sample_rate=float(release.sample_rate),
             steps=release.steps,
             delta=float(release.delta),
+            unit=release.unit,
             digest=draft.digest,
             previous=previous,
         )

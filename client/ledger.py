@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from client.book import Book
-from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release, Standing
+from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release, Shrunk, Standing
 from client.limits import UNLIMITED, Limits
 
 
@@ -33,6 +33,14 @@ class Transaction(Protocol):
         """Replace the stored vector of a plan."""
         ...
 
+    def shrunk(self) -> Mapping[str, Shrunk]:
+        """Return the roster after revocations of each plan hash that had any."""
+        ...
+
+    def shrink(self, plan_hash: str, shrunk: Shrunk) -> None:
+        """Replace the roster of a plan."""
+        ...
+
 
 class Store(Protocol):
     """Where the lines of a ledger lie."""
@@ -48,6 +56,7 @@ class MemoryStore:
 
     lines: list[Entry] = field(default_factory=list)
     vectors: dict[str, Kept] = field(default_factory=dict)
+    rosters: dict[str, Shrunk] = field(default_factory=dict)
 
     @contextmanager
     def transaction(self) -> Iterator["MemoryStore"]:
@@ -70,6 +79,14 @@ class MemoryStore:
         """Replace a stored vector."""
         self.vectors[plan_hash] = kept
 
+    def shrunk(self) -> Mapping[str, Shrunk]:
+        """Return the rosters after revocations."""
+        return self.rosters
+
+    def shrink(self, plan_hash: str, shrunk: Shrunk) -> None:
+        """Replace a roster."""
+        self.rosters[plan_hash] = shrunk
+
 
 class Ledger:
     """An institution's own account of one table, and of the runs it takes part in.
@@ -91,7 +108,7 @@ class Ledger:
             if noted is None or noted.run != run:
                 return Standing(run, epoch=epoch, opened=opened)
             vectors = transaction.kept()
-            book.verify(vectors)
+            book.verify_vectors(vectors)
             kept = vectors[plan_hash]
             return Standing(run, kept.round, epoch, opened, kept.binding, kept.mask, kept.vector)
 
@@ -115,16 +132,32 @@ class Ledger:
             transaction.keep(place.plan_hash, kept)
             self._append(transaction, [Draft("stored", place, digest=kept.digest)], now)
 
-    def mark(self, mark: Mark, place: Place, now: int) -> None:
+    def revoke(self, place: Place, shrunk: Shrunk, now: int) -> None:
+        """Note a plan's roster after revocations, before anything is done under it."""
+        with self._open() as (transaction, _):
+            transaction.shrink(place.plan_hash, shrunk)
+            self._append(transaction, [Draft("revoked", place, digest=shrunk.digest)], now)
+
+    def roster(self, plan_hash: str, approved: str) -> bytes:
+        """Return what revocations left of the approved roster of this hash, or nothing."""
+        with self._open() as (transaction, book):
+            shrunk = transaction.shrunk()
+            book.verify_rosters(shrunk)
+            found = shrunk.get(plan_hash)
+            return found.roster if found is not None and found.approved == approved else b""
+
+    def mark(self, mark: Mark, place: Place, now: int) -> int:
         """Note that keys were made for an epoch, used in it, or a round was opened: once each.
 
-        A vector whose round was opened is never sent again, so it is erased.
+        A vector whose round was opened is never sent again, so it is erased. Returns the number of
+        the line.
         """
         with self._open() as (transaction, book):
             self._append(transaction, book.marked(mark, place), now)
             kept = transaction.kept().get(place.plan_hash) if mark == "opened" else None
             if kept is not None and (kept.run, kept.round) == (place.run, place.round):
                 transaction.keep(place.plan_hash, kept.erased())
+            return book.sequence
 
     def close(self, run: str, now: int) -> None:
         """End a run for good: what it reserved and did not charge is free again."""
@@ -143,10 +176,11 @@ class Ledger:
             return book.sequence
 
     def verify(self) -> int:
-        """Return the number of lines once the chain and the stored vectors are proved whole."""
+        """Return the number of lines once the chain and all that is stored are proved whole."""
         self._forget()
         with self._open() as (transaction, book):
-            book.verify(transaction.kept())
+            book.verify_vectors(transaction.kept())
+            book.verify_rosters(transaction.shrunk())
             return book.sequence
 
     def read(self) -> tuple[Book, list[Entry]]:
@@ -164,12 +198,22 @@ class Ledger:
         """Yield a transaction, and the book with what other processes wrote meanwhile."""
         try:
             with self._store.transaction() as transaction:
-                self._book.add(transaction.entries(self._book.sequence))
+                self._catch_up(transaction)
                 yield transaction, self._book
         except BaseException:
             # What was folded in may not be on the disk: read it again.
             self._forget()
             raise
+
+    def _catch_up(self, transaction: Transaction) -> None:
+        """Take in what was written since; begin anew where the last known line is not there."""
+        known = self._book.sequence
+        found = list(transaction.entries(max(0, known - 1)))
+        if known and (not found or found[0].hash != self._book.head):
+            # A backup was put in place meanwhile: what was read before says nothing of it.
+            self._forget()
+            known, found = 0, list(transaction.entries(0))
+        self._book.add(found[1:] if known else found)
 
     def _forget(self) -> None:
         self._book = Book(self._table, self._limits)

@@ -16,7 +16,7 @@ from client.book import Account, Book
 from client.config import load_config, open_ledger
 from client.entries import Entry
 from client.ledger import Ledger
-from client.limits import YEAR, Limits, Spent, table_epsilon
+from client.limits import YEAR, Limits, Spent, table_epsilon, units_of
 from common.console import errors, new_app
 from common.errors import ConfigError
 
@@ -45,13 +45,14 @@ def show(file: File) -> None:
 
 
 def _runs(book: Book, table: str, accountant: str) -> Table:
-    shown = Table("run", "plan", "began", "rounds", "epsilon", "state", title=table)
+    shown = Table("run", "plan", "began", "unit", "rounds", "epsilon", "state", title=table)
     for name, account in book.accounts.items():
         if account.table == table:
             shown.add_row(
                 name[:12],
                 account.plan_hash[:12],
                 datetime.fromtimestamp(account.began, UTC).strftime("%Y-%m-%d %H:%M"),
+                ", ".join(units_of(account.spent())),
                 str(len({entry.round for entry in account.charged})),
                 f"{table_epsilon(_charged(account), accountant):.4g}",
                 "over" if account.over else "open",
@@ -82,7 +83,7 @@ def _totals(spent: list[Spent], limits: Limits, now: int) -> Table:
 
 @app.command()
 def verify(file: File) -> None:
-    """Prove that no line was altered or removed, and that the stored vectors are the noted ones."""
+    """Prove that no line was altered or removed, and that all that is stored is what was noted."""
     ledger, _, _ = _open(file)
     print(f"{ledger.verify()} lines hold")
 

@@ -8,7 +8,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import get_type_hints
 
-from client.entries import Entry, Kept
+from client.entries import Entry, Kept, Shrunk
 from client.refusals import LedgerAlteredError, LedgerUnavailableError
 
 PATIENCE = 60.0
@@ -26,6 +26,7 @@ def _columns(kind: type) -> str:
 SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS entries ({_columns(Entry)}, hash TEXT, PRIMARY KEY (sequence))",
     f"CREATE TABLE IF NOT EXISTS vectors (plan TEXT PRIMARY KEY, {_columns(Kept)})",
+    f"CREATE TABLE IF NOT EXISTS rosters (plan TEXT PRIMARY KEY, {_columns(Shrunk)})",
 )
 _ENTRY = ", ".join("?" for _ in fields(Entry))
 _KEPT = ", ".join("?" for _ in fields(Kept))
@@ -123,6 +124,18 @@ class SqliteTransaction:
         self._database.execute(
             f"INSERT OR REPLACE INTO vectors VALUES (?, {_KEPT})",  # noqa: S608
             (plan_hash, *astuple(kept)),
+        )
+
+    def shrunk(self) -> Mapping[str, Shrunk]:
+        """Return the roster after revocations of each plan hash that had any."""
+        rows = self._database.execute("SELECT plan, approved, roster FROM rosters")
+        return {plan_hash: Shrunk(*row) for plan_hash, *row in rows}
+
+    def shrink(self, plan_hash: str, shrunk: Shrunk) -> None:
+        """Replace the roster of a plan."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO rosters VALUES (?, ?, ?)",
+            (plan_hash, shrunk.approved, shrunk.roster),
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from math import inf
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,9 +21,10 @@ Spent = tuple[int, str, str, Release]
 
 
 class Limits(BaseModel):
-    """The most a record may lose: to one plan, within a year, for ever; "none" sets no limit.
+    """The most a unit may lose: to one plan, within a year, for ever; "none" sets no limit.
 
-    ``accountant`` composes what different runs released.
+    ``accountant`` composes what different runs released. Runs that hide different units, records
+    and customers, compose to nothing finite: a customer may have any number of records.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,12 @@ class Limits(BaseModel):
             limit = getattr(self, name)
             if limit == "none":
                 continue
+            if len(units := units_of(window)) > 1:
+                raise OverLimitError(
+                    f"runs hide different units of the table ({', '.join(units)}), to which"
+                    f" limits.{name} sets no common limit: keep to the unit of its earlier runs, or"
+                    ' set the limit to "none"'
+                )
             epsilon = table_epsilon(window, self.accountant)
             # Calibration may end a hair above the epsilon it was asked for.
             if epsilon > limit * (1 + 1e-3):
@@ -57,12 +65,15 @@ UNLIMITED = Limits(plan="none", year="none", ever="none")
 
 
 def table_epsilon(spent: Iterable[Spent], accountant: str) -> float:
-    """Return the epsilon of a table's worst record, at the smallest delta of all releases.
+    """Return the epsilon of a table's worst unit, at the smallest delta of all releases.
 
-    A record stands in one part, so the parts compose in parallel; but where schemas split
-    the rows differently it may have stood in each, and all releases add up.
+    A unit stands in one part, so the parts compose in parallel; but where schemas split
+    the rows differently it may have stood in each, and all releases add up. Releases of different
+    units bound nothing together: infinity.
     """
     released = sorted(spent, key=lambda item: item[3].part)
+    if len(units_of(released)) > 1:
+        return inf
     if len({split for _, _, split, _ in released}) > 1:
         return _epsilon([release for *_, release in released], accountant)
     parts = groupby(released, key=lambda item: item[3].part)
@@ -70,6 +81,11 @@ def table_epsilon(spent: Iterable[Spent], accountant: str) -> float:
         (_epsilon([release for *_, release in part], accountant) for _, part in parts),
         default=0.0,
     )
+
+
+def units_of(spent: Iterable[Spent]) -> list[str]:
+    """Return the units that releases hide, sorted."""
+    return sorted({release.unit for *_, release in spent})
 
 
 def _epsilon(releases: Sequence[Release], accountant: str) -> float:

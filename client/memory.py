@@ -17,12 +17,10 @@ RECORD = "fedprune"
 class Memory:
     """State of one run; every default means "nothing yet".
 
-    ``roster`` is the approved one after revocations, ``secrets`` the stored
-    `common.crypto.stages.State` of the current epoch.
+    ``secrets`` is the stored `common.crypto.stages.State` of the current epoch.
     """
 
     run: str = ""
-    roster: bytes = b""
     secrets: bytes = b""
 
     def save(self, state: RecordDict) -> None:

@@ -66,6 +66,12 @@ class EpochReplayedError(PolicyError):
     reason = "epoch is over"
 
 
+class EpochSkippedError(PolicyError):
+    """An epoch so far ahead that the plan's counter, which never goes back, could run out."""
+
+    reason = "epoch is too far ahead"
+
+
 class SignedTwiceError(PolicyError):
     """A survivor set of an epoch in which this institution has signed one before."""
 
@@ -120,6 +126,11 @@ class MaskRefusedError(PolicyError):
     reason = "mask is not one the plan allows"
 
 
+EPOCH_STEP = 2**20
+"""Most that an epoch may lie beyond the last: lost attempts never come near it, and a counter of
+63 bits outlasts them all."""
+
+
 def require_run(memory: Memory, run: str) -> None:
     """Hold a session to the run it began with."""
     if memory.run not in ("", run):
@@ -131,6 +142,8 @@ def require_epoch(standing: Standing, round_number: int, epoch: int, plan: Plan)
     require_round(standing, round_number, plan)
     if epoch <= standing.epoch:
         raise EpochReplayedError(f"epoch {epoch} is in the past")
+    if epoch > (latest := standing.epoch + EPOCH_STEP):
+        raise EpochSkippedError(f"epoch {epoch} is beyond {latest}: count on from the last one")
 
 
 def require_round(standing: Standing, round_number: int, plan: Plan) -> None:
@@ -144,13 +157,19 @@ def require_round(standing: Standing, round_number: int, plan: Plan) -> None:
         raise RoundOpenedError(f"round {round_number} may have been opened already")
 
 
-def require_descriptor(
-    descriptor: RoundDescriptor, plan: Plan, name: str, memory: Memory, mask: Mask
+def require_approved(
+    descriptor: RoundDescriptor, plan: Plan, memory: Memory, roster_hash: str
 ) -> None:
+    """Hold a round to the run of its session, and to the approved plan and roster."""
+    require_run(memory, descriptor.run)
+    if descriptor.plan_hash != plan.digest():
+        raise RunChangedError("the descriptor is of another plan than the approved one")
+    if descriptor.roster_hash != roster_hash:
+        raise OtherRosterError("the descriptor is of another roster than the approved one")
+
+
+def require_descriptor(descriptor: RoundDescriptor, plan: Plan, name: str, mask: Mask) -> None:
     """Let a round on ``mask`` [d] be trained: its terms are the plan's."""
-    approved = (plan.digest(), memory.run or descriptor.run)
-    if (descriptor.plan_hash, descriptor.run) != approved:
-        raise RunChangedError("descriptor is of another run or plan than the approved one")
     if not set(descriptor.cohort) <= set(plan.names):
         raise CohortChangedError("cohort names an institution outside the plan")
     if name not in descriptor.cohort:
@@ -167,12 +186,6 @@ def require_descriptor(
         raise RingChangedError(f"ring of {descriptor.ring_bits} bits is not the plan's")
     if descriptor.segments != segments_of(plan, descriptor.round, int(mask.sum())):
         raise SegmentsChangedError("segments are not the ones the plan derives")
-
-
-def require_roster(descriptor: RoundDescriptor, approved: str) -> None:
-    """Let a round of the approved roster be trained."""
-    if descriptor.roster_hash != approved:
-        raise OtherRosterError("the descriptor is of another roster than the approved one")
 
 
 def require_tame(layout: Layout, weights: NDArray[np.float32]) -> None:

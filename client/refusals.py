@@ -5,7 +5,7 @@ PolicyError
 ├── OverLimitError          more than the institution's own limits allow
 ├── OverdrawnError          more than the plan reserved when its run began
 ├── ClockSetBackError       a clock behind the ledger's last entry
-├── LedgerBehindError       a ledger older than what the institution signed
+├── LedgerBehindError       a ledger that lost lines since the institution signed an advert
 ├── LedgerAlteredError      a ledger whose chain or content does not fit together
 └── LedgerUnavailableError  a ledger that cannot be read or written now
 """
@@ -38,9 +38,11 @@ class ClockSetBackError(PolicyError):
 class LedgerBehindError(PolicyError):
     """The ledger holds fewer entries than an advert of this institution says: an old copy."""
 
+    reason = "ledger-behind"
+
 
 class LedgerAlteredError(PolicyError):
-    """An entry does not follow from the one before it, or a stored vector is not the noted one."""
+    """An entry does not follow from the one before it, or what is stored is not what it noted."""
 
 
 class LedgerUnavailableError(PolicyError):

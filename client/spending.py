@@ -62,6 +62,7 @@ def _release(plan: Plan, segment: str, mechanism: SampledGaussian) -> Release:
         mechanism.sample_rate,
         mechanism.steps,
         plan.privacy.delta,
+        plan.privacy.unit,
     )
 
 

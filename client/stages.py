@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from client.entries import Mark, Place, Standing
+from client.entries import Mark, Place, Shrunk, Standing
 from client.ledger import Clock, Ledger, memory_ledger
 from client.memory import Memory
 from client.policy import require_epoch, require_run
@@ -21,7 +21,7 @@ from common.crypto import secagg
 from common.crypto.refusals import OtherRosterError
 from common.crypto.roster import Identity, Roster, roster_hash
 from common.crypto.secagg import Party
-from common.crypto.session import Offer, Session
+from common.crypto.session import LastAdvert, Offer, Session
 from common.crypto.stages import Prepared, State
 from common.entropy import Entropy
 from common.errors import ProtocolError
@@ -59,18 +59,27 @@ class Institution:
         """The prepared rows, read when first needed."""
         return self.rows()
 
-    def party(self, memory: Memory) -> Party:
-        """Return who acts in secure aggregation, under the roster after revocations."""
+    @property
+    def party(self) -> Party:
+        """Who acts in secure aggregation, under the roster after revocations."""
+        approved = self.member.roster
+        shrunk = self.ledger.roster(self.plan.digest(), approved.digest)
+        roster = _roster(shrunk) if shrunk else approved
+        return Party(self.name, self.member.identity, roster, self.plan.terms)
+
+    @property
+    def member(self) -> Membership:
+        """Its membership; raises `OtherRosterError` if it has none."""
         if self.membership is None:
             raise OtherRosterError("this institution has no keys: name them in its client file")
-        roster = _roster(memory.roster) if memory.roster else self.membership.roster
-        return Party(self.name, self.membership.identity, roster, self.plan.terms)
+        return self.membership
 
-    def approved_roster(self, memory: Memory) -> str:
-        """Return the hash of the roster that a descriptor must name."""
+    @property
+    def roster_hash(self) -> str:
+        """The hash of the roster that a descriptor must name."""
         if self.plan.aggregation.kind == "plain":
             return roster_hash(self.plan.names)
-        return self.party(memory).roster.digest
+        return self.party.roster.digest
 
     @property
     def now(self) -> int:
@@ -81,10 +90,20 @@ class Institution:
         """Return what the ledger notes of a run under the approved plan."""
         return self.ledger.standing(run, self.plan.digest())
 
-    def mark(self, mark: Mark, session: Session) -> None:
-        """Note a use of an epoch's keys before its result leaves; each happens once."""
+    def mark(self, mark: Mark, session: Session) -> int:
+        """Note a use of an epoch's keys, once, before its result leaves; return the line."""
         place = Place(session.run, session.plan_hash, session.round, session.epoch)
-        self.ledger.mark(mark, place, self.now)
+        return self.ledger.mark(mark, place, self.now)
+
+    def require_current(self, last: LastAdvert) -> None:
+        """Refuse a ledger that lost lines since this institution signed its last advert.
+
+        Raises:
+            OtherSessionError, BadSignatureError, RevokedPeerError: it did not sign this one.
+            LedgerBehindError: it did, and the ledger is an old copy.
+        """
+        last.require(self.party.roster, self.name)
+        self.ledger.require_current(last.advert.sequence)
 
 
 _roster = lru_cache(maxsize=4)(Roster.from_bytes)
@@ -95,10 +114,13 @@ def join(
 ) -> tuple[Memory, wire.JoinReply]:
     """Say who this is and which plan it approved.
 
-    A table that does not fit keeps it from joining, and so does a run beyond its limits.
+    A table that does not fit keeps it from joining, and so do a run beyond its limits and a ledger
+    older than its last advert.
     """
     from client.spending import budget_of  # noqa: PLC0415
 
+    if known := by_name(request.names, request.adverts).get(institution.name):
+        institution.require_current(LastAdvert.from_bytes(known))
     _ = institution.splits
     plan_hash = institution.plan.digest()
     place = Place(request.run, plan_hash, -1, -1)
@@ -112,10 +134,12 @@ def advertise(
 ) -> tuple[Memory, wire.AdvertiseReply]:
     """Begin an epoch with fresh keys: at the start, after an absence, or to repeat a round."""
     require_run(memory, request.run)
+    if request.advert:
+        institution.require_current(LastAdvert.from_bytes(request.advert))
     standing = institution.standing(request.run)
     require_epoch(standing, request.round, request.epoch, institution.plan)
-    memory = _revoked(institution, memory, request.roster)
-    party = institution.party(memory)
+    _revoke(institution, request)
+    party = institution.party
     session = Session(
         run=request.run,
         plan_hash=institution.plan.digest(),
@@ -132,9 +156,9 @@ def advertise(
 
 def prepare(institution: Institution, party: Party, session: Session) -> tuple[Prepared, Offer]:
     """Make and deal the keys of a session, whose epoch is spent by that."""
-    institution.mark("epoch", session)
+    sequence = institution.mark("epoch", session)
     stream = institution.entropy.stream(f"epoch-{session.epoch}/advertise")
-    return secagg.advertise(party, session, stream)
+    return secagg.advertise(party, session, sequence, stream)
 
 
 def sign(
@@ -143,7 +167,7 @@ def sign(
     """Put this institution's name to a survivor set, when not all of the cohort survived."""
     state = State.from_bytes(memory.secrets)
     masked = state.masked_for(request.digest, request.survivors)
-    signed, signature = secagg.sign(institution.party(memory), masked, request.survivors)
+    signed, signature = secagg.sign(institution.party, masked, request.survivors)
     institution.mark("signed", masked.session)
     state = state.model_copy(update={"current": signed})
     return replace(memory, secrets=state.to_bytes()), wire.SignReply(signature)
@@ -156,7 +180,7 @@ def unmask(
     state = State.from_bytes(memory.secrets)
     masked = state.masked_for(request.digest, request.survivors)
     signatures = by_name(request.signers, request.signatures)
-    party = institution.party(memory)
+    party = institution.party
     revealed, reveal = secagg.reveal(party, masked, request.survivors, signatures)
     packed = reveal.to_bytes()
     reply = wire.UnmaskReply(packed, secagg.sign_reveal(party, revealed, packed))
@@ -172,9 +196,16 @@ def by_name(names: list[str], values: list[bytes]) -> dict[str, bytes]:
     return dict(zip(names, values, strict=True))
 
 
-def _revoked(institution: Institution, memory: Memory, roster: bytes) -> Memory:
-    """Take over a roster that revokes members; one that adds any needs approval."""
-    if not roster:
-        return memory
-    institution.party(memory).roster.require_shrinks_to(_roster(roster))
-    return replace(memory, roster=roster)
+def _revoke(institution: Institution, request: wire.AdvertiseRequest) -> None:
+    """Take over a roster that revokes members, for good; one that adds any needs approval."""
+    party = institution.party
+    if not request.roster or request.roster == party.roster.to_bytes():
+        return
+    later = _roster(request.roster)
+    party.roster.require_shrinks_to(later)
+    # Nothing could take it back, so it must leave enough to go on with.
+    later.member(institution.name)
+    party.terms.require(len(later.names))
+    place = Place(request.run, institution.plan.digest(), request.round, request.epoch)
+    shrunk = Shrunk(institution.member.roster.digest, request.roster)
+    institution.ledger.revoke(place, shrunk, institution.now)

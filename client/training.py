@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.clipping import ClippedSum
-from client.data import Examples
+from client.data import Examples, Positions
 from common.entropy import Stream, keystream
 from common.model import Network
 from common.privacy.noise import Grid, grid_of, poisson_sample
@@ -20,7 +20,10 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @dataclass(frozen=True, slots=True)
 class LocalSteps:
-    """The public parameters of one round's local training."""
+    """The public parameters of one round's local training.
+
+    ``rows`` is how many rows a unit of privacy may have: ``max_grad_norm`` bounds them together.
+    """
 
     steps: int
     sample_rate: float
@@ -28,7 +31,13 @@ class LocalSteps:
     learning_rate: float
     max_grad_norm: float
     noise_multiplier: float
+    rows: int = 1
     proximal: Proximal | None = None
+
+    @property
+    def row_norm(self) -> float:
+        """What each row's gradient is clipped to."""
+        return self.max_grad_norm / self.rows
 
     def grid(self, size: int) -> Grid | None:
         """Return the grid of each step's sum over ``size`` weights; None without noise."""
@@ -52,10 +61,10 @@ def train(
     kept = slice(None) if network.mask.all() else network.mask.nonzero()[:, 0]
     start = network.flat.clone()
     stream = keystream(stream(32))
-    clipped_sum = ClippedSum(network, local.max_grad_norm)
+    clipped_sum = ClippedSum(network, local.row_norm)
     try:
         for _ in range(local.steps):
-            batch = poisson_sample(len(labels), local.sample_rate, stream)
+            batch = sample(examples, local.sample_rate, stream)
             rows = torch.from_numpy(batch).to(device)
             step(network, clipped_sum, features[rows], labels[rows], kept, local, stream)
     finally:
@@ -67,11 +76,12 @@ def train(
 class SharedStep:
     """The public parameters of a round's one step under shared noise.
 
-    Each value of the clipped sum saturates at ``bound`` before noise; ``grid`` has a share of it.
+    Each row's gradient is clipped to ``row_norm``. Each value of the clipped sum saturates at
+    ``bound`` before noise; ``grid`` has a share of it.
     """
 
     sample_rate: float
-    max_grad_norm: float
+    row_norm: float
     bound: float
     grid: Grid
 
@@ -84,8 +94,8 @@ def release(
     The values are those of the surviving weights of the loaded network, in their order.
     """
     stream = keystream(stream(32))
-    batch = torch.from_numpy(poisson_sample(len(examples), shared.sample_rate, stream))
-    clipped_sum = ClippedSum(network, shared.max_grad_norm)
+    batch = torch.from_numpy(sample(examples, shared.sample_rate, stream))
+    clipped_sum = ClippedSum(network, shared.row_norm)
     try:
         device = network.flat.device
         features = torch.from_numpy(examples.features)[batch].to(device)
@@ -94,6 +104,18 @@ def release(
         clipped_sum.close()
     values = gradient[network.mask > 0].clamp_(-shared.bound, shared.bound)
     return shared.grid.release(values.cpu().numpy(), stream)
+
+
+def sample(examples: Examples, rate: float, stream: Stream) -> Positions:
+    """Return the rows, ascending, of a batch that holds each unit by itself at ``rate``.
+
+    A customer's rows come all or none of them.
+    """
+    if examples.customers is None:
+        return poisson_sample(len(examples), rate, stream)
+    present = np.zeros(examples.customers.max(initial=-1) + 1, np.bool_)
+    present[poisson_sample(len(present), rate, stream)] = True
+    return np.flatnonzero(present[examples.customers])
 
 
 def step(  # noqa: PLR0913, PLR0917  (what a step reads, all of it per round or per batch)

@@ -14,11 +14,10 @@ from client.memory import Memory
 from client.policy import (
     ModelChangedError,
     RetrainingError,
+    require_approved,
     require_descriptor,
     require_mask,
-    require_roster,
     require_round,
-    require_run,
     require_tame,
 )
 from client.spending import budget_of, charges_of
@@ -28,7 +27,7 @@ from common import messages as wire
 from common.crypto import ring, secagg
 from common.crypto.refusals import MissingShareError
 from common.crypto.secagg import Accepted
-from common.crypto.session import Advert, Parcel
+from common.crypto.session import Advert, LastAdvert, Parcel, Session
 from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
 from common.histograms import histogram
@@ -39,7 +38,7 @@ from common.privacy.counting import noised_counts
 from common.privacy.shared import largest_sum, shared_grid
 from common.pruning.masks import Mask, mask_hash, pack_mask, unpack_mask
 from common.pruning.rules import proximal_of
-from common.segments import GRADIENT, MAGNITUDES, TEST, UPDATE, VALIDATION, evaluation_mechanism
+from common.segments import GRADIENT, MAGNITUDES, TEST, UPDATE, VALIDATION, counting_noise
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
 """From the flat weights and mask [size] to the encoded vector of a round."""
@@ -63,11 +62,12 @@ def update(
     standing = institution.standing(descriptor.run)
     before = unpack_mask(standing.mask, size) if standing.mask else np.ones(size, np.bool_)
     mask = unpack_mask(request.mask, size) if request.mask else before
-    require_run(memory, descriptor.run)
+    require_approved(descriptor, plan, memory, institution.roster_hash)
+    # First of all that is checked against the ledger: an old one would answer wrongly.
+    _require_current(institution, descriptor, request)
     require_round(standing, descriptor.round, plan)
     require_mask(mask, before, plan)
-    require_descriptor(descriptor, plan, institution.name, memory, mask)
-    require_roster(descriptor, institution.approved_roster(memory))
+    require_descriptor(descriptor, plan, institution.name, mask)
     if (descriptor.mask_hash, descriptor.model_hash) != (
         mask_hash(mask),
         wire.model_hash(request.model),
@@ -100,6 +100,16 @@ def update(
     return _masked(institution, memory, accepted, vector)
 
 
+def _require_current(
+    institution: Institution, descriptor: RoundDescriptor, request: wire.UpdateRequest
+) -> None:
+    """Hold the ledger to the own advert that comes back; `secagg.accept` insists that one does."""
+    for name, advert in zip(descriptor.cohort, request.adverts, strict=False):
+        if name == institution.name:
+            session = Session.of(descriptor).digest()
+            institution.require_current(LastAdvert(session, Advert.from_bytes(advert)))
+
+
 def _accept(
     institution: Institution,
     memory: Memory,
@@ -114,14 +124,14 @@ def _accept(
         name: Parcel(Advert.from_bytes(advert), sealed, path)
         for name, advert, sealed, path in zip(descriptor.cohort, *parts, strict=True)
     }
-    return secagg.accept(institution.party(memory), prepared, descriptor, parcels)
+    return secagg.accept(institution.party, prepared, descriptor, parcels)
 
 
 def _masked(
     institution: Institution, memory: Memory, accepted: Accepted, vector: NDArray[np.uint32]
 ) -> tuple[Memory, wire.UpdateReply]:
     """Mask the vector, and prepare the round that follows if there is one."""
-    party = institution.party(memory)
+    party = institution.party
     masked, values = secagg.mask(accepted, vector)
     institution.mark("masked", masked.session)
     session, prepared, offered = masked.session.following(), None, (b"", b"")
@@ -142,6 +152,7 @@ def _compute(
 ) -> NDArray[np.uint32]:
     """Return the encoded vector of a round from its flat weights and mask [size]."""
     plan, splits = institution.plan, institution.splits
+    splits.require_units(plan.customer_cap)
     network = Network(plan.model, plan.schema_.width, DEVICE)
     stream = institution.entropy.stream(f"round-{descriptor.round}/train")
     values: dict[str, NDArray[np.float64]] = {}
@@ -160,7 +171,7 @@ def _compute(
             values[GRADIENT] = levels.astype(np.float64)
         else:
             examples = {VALIDATION: splits.validation, TEST: splits.test}[segment.name]
-            sigma = evaluation_mechanism(plan, segment.name).noise_multiplier
+            sigma = counting_noise(plan, segment.name)
             draws = institution.entropy.stream(f"round-{descriptor.round}/{segment.name}")
             counts = _counts(network, examples, plan.evaluation.bins)
             values[segment.name] = noised_counts(counts, plan.largest_size, sigma, draws)
@@ -190,13 +201,14 @@ def _local_steps(institution: Institution) -> LocalSteps:
         max_grad_norm=plan.privacy.max_grad_norm,
         noise_multiplier=training_mechanism(plan).noise_multiplier,
         proximal=proximal_of(plan, learning_rate(plan)),
+        rows=plan.rows_per_unit,
     )
 
 
 def _shared_step(plan: Plan) -> SharedStep:
     return SharedStep(
         sample_rate=plan.training.sample_rate,
-        max_grad_norm=plan.privacy.max_grad_norm,
+        row_norm=plan.row_norm,
         bound=largest_sum(plan),
         grid=shared_grid(plan),
     )

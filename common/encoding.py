@@ -1,6 +1,6 @@
 """Rows to features by public bounds alone: a row's features depend on the row and the schema."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,23 @@ def encode(rows: pd.DataFrame, schema: FeatureSchema) -> Features:
     Raises:
         DataError: a cell is no number or no declared value; column and row are named.
     """
-    read = {column.name: read_column(rows[column.name], column) for column in schema.columns}
+    read = read_inputs(rows, schema)
     for name, values in read.items():
         if np.isinf(values).any():
             row = int(np.flatnonzero(np.isinf(values))[0]) + 1
             raise DataError(f"column {name!r}: row {row} does not fit the schema: clean it first")
-    features = np.empty((len(rows), schema.width), dtype=np.float32)
+    return to_features(read, schema)
+
+
+def read_inputs(rows: pd.DataFrame, schema: FeatureSchema) -> dict[str, Floats]:
+    """Parse the columns that features are made of, each as `read_column` does."""
+    return {column.name: read_column(rows[column.name], column) for column in schema.inputs}
+
+
+def to_features(read: Mapping[str, Floats], schema: FeatureSchema) -> Features:
+    """Encode n parsed rows, none infinite, to float32 [n, schema.width]."""
+    length = len(next(iter(read.values())))
+    features = np.empty((length, schema.width), dtype=np.float32)
     for position, feature in enumerate(_features(read, schema)):
         features[:, position] = feature
     return features
@@ -88,7 +99,7 @@ def read_labels(rows: pd.DataFrame, schema: FeatureSchema) -> Features:
 
 
 def _features(
-    read: dict[str, Floats], schema: FeatureSchema
+    read: Mapping[str, Floats], schema: FeatureSchema
 ) -> Iterator[Floats | npt.NDArray[np.bool_]]:
     for column in schema.columns:
         if not column.encoded:

@@ -2,18 +2,19 @@
 
 import json
 
-from common.plan import Plan
+from common.plan import RECORD, Plan
 from common.segments import evaluation_rounds
 
 NOISE_SOURCE = "csprng discrete gaussian"
 
 
 def facts_of(plan: Plan) -> dict[str, str]:
-    """Return the facts by name: budget, noise, evaluation, aggregation."""
+    """Return the facts by name: budget, unit, noise, evaluation, aggregation."""
     private, secure = plan.privacy.epsilon != "none", plan.aggregation.kind == "secure"
     return {
         "planned_epsilon": f"{plan.privacy.epsilon}",
         "delta": f"{plan.privacy.delta:g}",
+        "unit": unit_of(plan),
         "noise": plan.privacy.noise if private else "none",
         "noise_source": NOISE_SOURCE if private else "none",
         "evaluation": evaluation_of(plan),
@@ -31,6 +32,14 @@ def metadata_of(plan: Plan) -> dict[str, str]:
         "features": json.dumps(plan.schema_.feature_names),
         **facts_of(plan),
     }
+
+
+def unit_of(plan: Plan) -> str:
+    """Say whose presence in one institution's table is hidden."""
+    if plan.privacy.unit == RECORD:
+        return RECORD
+    rows = plan.rows_per_unit
+    return f"{plan.privacy.unit}, at most {rows} row{'s'[: rows != 1]} each"
 
 
 def evaluation_of(plan: Plan) -> str:

@@ -6,7 +6,7 @@ extra or ill-typed field is a `ProtocolError`.
 """
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from common.errors import ProtocolError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
+"""Raised with every change of a message or of the bytes it carries."""
 RECORD = "fedprune"
 
 MAX_TEXT, MAX_BYTES, MAX_ITEMS = 2**20, 2**28, 2**14
@@ -33,7 +34,7 @@ class WireMessage:
     def to_record(self) -> RecordDict:
         """Return the message as Flower sends it."""
         body: dict[str, Any] = {"version": PROTOCOL_VERSION, "kind": self.kind}
-        body |= {field.name: getattr(self, field.name) for field in fields(self)}
+        body |= {part.name: getattr(self, part.name) for part in fields(self)}
         return RecordDict({RECORD: ConfigRecord(body)})
 
     @classmethod
@@ -46,7 +47,7 @@ class WireMessage:
             raise ProtocolError(f"message is not of protocol version {PROTOCOL_VERSION}")
         if body.pop("kind", None) != cls.kind:
             raise ProtocolError(f"message is not of kind {cls.kind!r}")
-        declared = {field.name: field.type for field in fields(cls)}
+        declared = {part.name: part.type for part in fields(cls)}
         if set(body) != set(declared):
             raise ProtocolError(f"message {cls.kind!r} has unknown or missing fields")
         for name, kind in declared.items():
@@ -74,10 +75,16 @@ def _fits(value: object, kind: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class JoinRequest(WireMessage):
-    """Server asks a node which institution it is."""
+    """Server asks a node which institution it is.
+
+    ``adverts[i]`` is the last one the server knows of ``names[i]``, in any run, with the digest of
+    its session: an institution looks for its own, for the server does not know yet who it asks.
+    """
 
     kind = "join"
     run: str
+    names: list[str] = field(default_factory=list)
+    adverts: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +99,17 @@ class JoinReply(WireMessage):
 
 @dataclass(frozen=True, slots=True)
 class AdvertiseRequest(WireMessage):
-    """Server opens an epoch of a round; ``roster`` only after a revocation, else empty."""
+    """Server opens an epoch of a round; ``roster`` only after a revocation, else empty.
+
+    ``advert`` is the institution's last one with the digest of its session, empty if none is known.
+    """
 
     kind = "advertise"
     run: str
     round: int
     epoch: int
     roster: bytes = b""
+    advert: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

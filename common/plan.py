@@ -35,6 +35,9 @@ from common.schema import FeatureSchema, load_schema, shipped_schemas
 TRAIN_SHARE = 0.72
 """Share of an institution's rows that train (validation .08, test .20)."""
 
+RECORD = "record"
+"""The unit of privacy that is one row."""
+
 GUARD_EVALUATIONS = 3
 """What a guard compares at least: before a cut, after it, and at the end."""
 
@@ -62,7 +65,7 @@ class Section(BaseModel):
 
 
 class InstitutionPlan(Section):
-    """A member and the rounded number of rows it declares.
+    """A member and the rounded number of rows it declares: those that are left after any cap.
 
     The declared size, never the table's length, sets batches, weights and denominators.
     """
@@ -93,8 +96,10 @@ class TrainingPlan(Section):
 
 
 class PrivacyPlan(Section):
-    """Record-level (epsilon, delta) for the training rows; "none" trains without noise.
+    """(epsilon, delta) of a unit for the training rows; "none" trains without noise.
 
+    ``unit`` is "record", or the schema's customer column: then all rows of a customer count as
+    one, ``rows_per_customer`` of them at most.
     "local" noise makes each institution's own update private; "shared" noise is added in parts
     that only together are enough, whoever of ``aggregation.colluders`` tells its part.
     Beyond 50, which protects nobody, the PRV accountant takes minutes and gigabytes.
@@ -103,6 +108,8 @@ class PrivacyPlan(Section):
     epsilon: Annotated[float, Field(gt=0, le=50)] | Literal["none"] = 1.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     max_grad_norm: Positive = 1.0
+    unit: str = RECORD
+    rows_per_customer: Annotated[int, Field(ge=1, le=1_000)] = 1
     noise: Literal["local", "shared"] = "local"
     accountant: Literal["prv", "rdp"] = "prv"
 
@@ -274,6 +281,7 @@ class Plan(Section):
                 f"threshold {self.threshold} of {len(names)} institutions withstands {most}"
                 f" colluders, not {self.aggregation.colluders}: lower aggregation.colluders"
             )
+        self._require_unit()
         self._require_sharing()
         self._require_prunable()
         smallest = min(institution.size for institution in self.institutions)
@@ -294,6 +302,26 @@ class Plan(Section):
                 " than one row a batch: raise training.sample_rate"
             )
         return self
+
+    def _require_unit(self) -> None:
+        """Refuse a unit that the schema does not name, or names in two senses."""
+        unit, customer = self.privacy.unit, self.schema_.customer
+        if customer == RECORD:
+            raise ValueError(
+                f"the schema's customer column has the name of the other unit, {RECORD!r}:"
+                " rename the column"
+            )
+        if unit not in (RECORD, customer):
+            known = RECORD if customer is None else f"{RECORD}, {customer}"
+            raise ValueError(
+                f"unknown unit {unit!r}; known: {known}: set privacy.unit to one of them, or name"
+                " the customer column in the schema"
+            )
+        if unit == RECORD and self.privacy.rows_per_customer != 1:
+            raise ValueError(
+                f"rows_per_customer {self.privacy.rows_per_customer} caps nothing where the unit is"
+                " a record: set privacy.unit to the schema's customer column, or leave it out"
+            )
 
     def _require_sharing(self) -> None:
         """Refuse noise that no round could share, and a server's step where there is none."""
@@ -331,6 +359,21 @@ class Plan(Section):
             )
 
     @property
+    def customer_cap(self) -> int | None:
+        """The most rows of a customer that count, where a customer is the unit; else None."""
+        return None if self.privacy.unit == RECORD else self.privacy.rows_per_customer
+
+    @property
+    def rows_per_unit(self) -> int:
+        """The most rows in which one unit of privacy has a part."""
+        return self.customer_cap or 1
+
+    @property
+    def row_norm(self) -> float:
+        """The norm to which each row's gradient is clipped, so that a unit's sum has the plan's."""
+        return self.privacy.max_grad_norm / self.rows_per_unit
+
+    @property
     def noise_shares(self) -> int:
         """Shares of shared noise that every opened sum holds and no colluder knows."""
         return self.threshold - self.aggregation.colluders
@@ -360,7 +403,7 @@ class Plan(Section):
         return self._sizes[name] / self.largest_size
 
     def expected_batch(self, name: str) -> float:
-        """Records a Poisson batch of this institution holds on average, by its declared size."""
+        """Rows a Poisson batch of this institution holds on average, by its declared size."""
         return self.training.sample_rate * TRAIN_SHARE * self._sizes[name]
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -39,7 +40,7 @@ _INTEGRAL = re.compile(r"[+-]?\d+(\.0*)?")
 
 def token(value: object) -> str:
     """Return the text by which a cell and a declared value are compared: 1, 1.0 and "1" agree."""
-    text = str(int(value)) if isinstance(value, bool) else str(value).strip()
+    text = str(int(value)) if isinstance(value, bool | np.bool_) else str(value).strip()
     return str(int(text.partition(".")[0])) if _INTEGRAL.fullmatch(text) else text
 
 
@@ -207,6 +208,12 @@ class FeatureSchema(_Section):
                 f"ratio {ratio.name!r}: {name!r} is protected and would reach the model through"
                 " it: drop the ratio or set feature = true"
             )
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """The columns of which features are made, as declared; the model needs no other."""
+        operands = {name for ratio in self.ratios for name in (ratio.numerator, ratio.denominator)}
+        return tuple(column for column in self.columns if column.encoded or column.name in operands)
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import ceil, sqrt
 
 from common.descriptor import Segment
+from common.errors import BudgetError
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import learning_rate, training_mechanism
@@ -44,8 +45,8 @@ def evaluation_rounds(plan: Plan) -> tuple[int, ...]:
 def evaluation_mechanism(plan: Plan, name: str) -> SampledGaussian:
     """Return what an institution runs over the whole plan on the rows of a histogram segment.
 
-    Validation rows are counted in every evaluation round, test rows once. A record changes one
-    count by one, so the noise multiplier is the standard deviation of a count in records.
+    Validation rows are counted in every evaluation round, test rows once. Each row of a unit
+    changes one count by one, so the sensitivity is `Plan.rows_per_unit`: all in one bin.
     """
     evaluation, privacy = plan.evaluation, plan.privacy
     steps = len(evaluation_rounds(plan)) if name == VALIDATION else 1
@@ -57,9 +58,21 @@ def evaluation_mechanism(plan: Plan, name: str) -> SampledGaussian:
     return replace(once, noise_multiplier=once.noise_multiplier * sqrt(steps), steps=steps)
 
 
-def counting_noise(plan: Plan, name: str, survivors: int) -> float:
-    """Return the standard deviation of the noise on each count of a sum over survivors."""
-    return evaluation_mechanism(plan, name).noise_multiplier * sqrt(survivors)
+def counting_noise(plan: Plan, name: str, survivors: int = 1) -> float:
+    """Return the standard deviation of the noise, in rows, on each count of a sum."""
+    own = evaluation_mechanism(plan, name).noise_multiplier * plan.rows_per_unit
+    return own * sqrt(survivors)
+
+
+def require_countable(plan: Plan) -> None:
+    """Raise `BudgetError` when counts and their noise overflow the ring, before a round does."""
+    for segment in (_count_segment(plan, name) for name in (VALIDATION, TEST)):
+        if len(plan.names) * segment.limit >= 2 ** (plan.aggregation.ring_bits - 1):
+            raise BudgetError(
+                f"{segment.name} counts of {len(plan.names)} x {segment.limit}, noise included,"
+                f" overflow a ring of {plan.aggregation.ring_bits} bits: raise"
+                " aggregation.ring_bits or evaluation.epsilon, or lower privacy.rows_per_customer"
+            )
 
 
 def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]:
@@ -85,8 +98,8 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
 
 
 def _count_segment(plan: Plan, name: str) -> Segment:
-    """Count in whole records: a scale of one keeps noise that is an integer as it is."""
-    noise = ceil(NOISE_TAIL * evaluation_mechanism(plan, name).noise_multiplier)
+    """Count in whole rows: a scale of one keeps noise that is an integer as it is."""
+    noise = ceil(NOISE_TAIL * counting_noise(plan, name))
     bound = float(plan.largest_size + noise)
     return Segment(name, 2 * plan.evaluation.bins, scale=1.0, bound=bound)
 
@@ -95,8 +108,8 @@ def _update_segment(plan: Plan, kept: int) -> Segment:
     """Use the whole ring: the finest grid on which no sum of the cohort can overflow."""
     rate, steps = learning_rate(plan), plan.training.steps
     batch = min(plan.expected_batch(name) for name in plan.names)
-    noise = training_mechanism(plan).noise_multiplier / batch
-    bound = rate * plan.privacy.max_grad_norm * (2 * steps + NOISE_TAIL * noise * sqrt(steps))
+    noise = training_mechanism(plan).noise_multiplier * plan.privacy.max_grad_norm / batch
+    bound = rate * (2 * steps * plan.row_norm + NOISE_TAIL * noise * sqrt(steps))
     if plan.pruning.penalty != "none":
         bound += PENALTY_REACH * rate * plan.pruning.strength * steps
     return Segment(UPDATE, kept, scale=ring_levels(plan) / bound, bound=bound)

@@ -135,12 +135,20 @@ class Attempt:
             if name in members and offer.advert.session_tag == session.tag
         }
         roster = self._roster.to_bytes() if self._roster.revoked else b""
-        request = wire.AdvertiseRequest(self._run, session.round, session.epoch, roster)
-        missing = dict.fromkeys(sorted(members - offers.keys()), request)
+        known = self._exchange.adverts.of(self._roster)
+        missing = {
+            name: wire.AdvertiseRequest(
+                self._run, session.round, session.epoch, roster, known.get(name, b"")
+            )
+            for name in sorted(members - offers.keys())
+        }
         replies = self._exchange.call(missing, wire.AdvertiseReply, self._group) if missing else {}
+        fresh = {}
         for name, reply in replies.items():
             with _blaming(name):
-                offers[name] = self._offer(reply, session, name)
+                fresh[name] = self._offer(reply, session, name)
+        self._exchange.adverts.keep(self._roster, session, fresh)
+        offers |= fresh
         if alike := opening.sharing(offers):
             log.warning("left out of this epoch, for they share a key: %s", ", ".join(alike))
         unlike = {name: offer for name, offer in offers.items() if name not in alike}
@@ -178,6 +186,7 @@ class Attempt:
         secure = self._plan.aggregation.kind == "secure"
         digest = descriptor.digest()
         slots = len(ring.check_slots(digest, descriptor.ring_bits)) if secure else 0
+        following = Session.of(descriptor).following()
         vectors = {}
         for name, reply in replies.items():
             with _blaming(name):
@@ -191,8 +200,9 @@ class Attempt:
                 self.holders[name] = self._mask_hash
             if secure and descriptor.round < self._plan.training.rounds:
                 with _blaming(name):
-                    session = Session.of(descriptor).following()
-                    self.offers[name] = self._offer(reply, session, name)
+                    self.offers[name] = self._offer(reply, following, name)
+        if secure:
+            self._exchange.adverts.keep(self._roster, following, self.offers)
         return self._enough(vectors, "sent a vector")
 
     def _sign(self, descriptor: RoundDescriptor, masked: Vectors) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.app import Context
@@ -13,16 +13,21 @@ from common.entropy import Entropy, SystemEntropy
 from common.errors import ConfigError, ProtocolError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
+from common.segments import require_countable
+from server.adverts import Adverts
 from server.exchange import Exchange
 from server.model import GlobalModel
 from server.rounds import RoundReport, initial_model, run_rounds
-from server.store import MODEL, RunStore
+from server.store import MODEL, RunStore, stored_adverts
 
 PLAN_KEY, OUT_KEY = "plan", "out"
 """Run configuration keys: the path of the plan and of the run's directory."""
 
 ROSTER_KEY = "roster"
 """Run configuration key: the path of the members' public keys; plain aggregation has none."""
+
+STATE_KEY = "state"
+"""Run configuration key: the path of the server's own directory, the same for all its runs."""
 
 log = logging.getLogger("fedprune.server")
 
@@ -31,7 +36,7 @@ Keep = Callable[[GlobalModel, RoundReport], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What a run does: its plan, where finished rounds go, and the members' public keys.
+    """What a run does: its plan, where finished rounds go, the members' public keys and adverts.
 
     ``finish`` takes the last finished round's model once the run ends, for whatever reason.
     """
@@ -39,6 +44,7 @@ class Task:
     plan: Plan
     keep: Keep
     roster: Roster | None = None
+    adverts: Adverts = field(default_factory=Adverts)
     finish: Callable[[GlobalModel], object] | None = None
 
 
@@ -50,9 +56,10 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
     def main(grid: Grid, context: Context) -> None:
         task = configure(context)
         plan = task.plan
+        require_countable(plan)
         run = entropy.stream("run")(16).hex()
         model = initial_model(plan, entropy.stream("initial-weights"))
-        exchange = Exchange(grid, plan.aggregation.timeout, task.roster)
+        exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts)
         exchange.join(run, plan.names, plan.digest())
         model = replace(model, epoch=max(0, exchange.last_epoch))
         last: GlobalModel | None = None
@@ -77,8 +84,9 @@ def _from_run_config(context: Context) -> Task:
     out = Path(str(context.run_config[OUT_KEY]))
     if (out / MODEL).exists():
         raise ConfigError(f"{out}: holds the results of another run: name another directory")
+    adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
     store = RunStore(out, plan)
-    return Task(plan, store.keep, roster, store.finish)
+    return Task(plan, store.keep, roster, adverts, store.finish)
 
 
 def load_roster(path: Path, names: tuple[str, ...]) -> Roster:

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from common import messages as wire
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
+from server.adverts import Adverts
 
 log = logging.getLogger("fedprune.server")
 
@@ -45,6 +46,7 @@ class Caller(Protocol):
     """What a round asks of its transport."""
 
     roster: Roster | None
+    adverts: Adverts
 
     def call(
         self, requests: Mapping[str, wire.WireMessage], expected: type[M], group: str
@@ -56,12 +58,20 @@ class Caller(Protocol):
 class Exchange:
     """The server's end of every trip."""
 
-    def __init__(self, grid: Grid, timeout: float, roster: Roster | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        timeout: float,
+        roster: Roster | None = None,
+        adverts: Adverts | None = None,
+    ) -> None:
         """Talk over ``grid``; a trip takes at most ``timeout`` seconds.
 
-        ``roster`` holds the members' public keys, which plain aggregation does without.
+        ``roster`` holds the members' public keys, which plain aggregation does without, and
+        ``adverts`` what they signed last, in earlier runs too.
         """
         self.roster = roster
+        self.adverts = adverts or Adverts()
         self._grid = grid
         self._timeout = timeout
         self._nodes: dict[str, int] = {}
@@ -76,7 +86,8 @@ class Exchange:
         Raises `AggregationError` naming who is missing or approved another plan.
         """
         deadline = time.monotonic() + self._timeout
-        request = wire.JoinRequest(run)
+        known = self.adverts.of(self.roster)
+        request = wire.JoinRequest(run, list(known), list(known.values()))
         answered: set[int] = set()
         strays: set[str] = set()
         while set(names) - set(self._nodes) - strays and time.monotonic() < deadline:

@@ -1,4 +1,7 @@
-"""The run's directory: rounds as they finish, and the model so far; each write is atomic."""
+"""The run's directory: rounds as they finish, and the model so far; each write is atomic.
+
+Beside it, the server's own directory outlives the runs: it holds the members' last adverts.
+"""
 
 import csv
 import io
@@ -6,12 +9,15 @@ import json
 import os
 import time
 from dataclasses import asdict
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.crypto.session import LastAdvert
+from common.errors import ConfigError, ProtocolError
 from common.export.onnx_file import ONNX, onnx_bytes
 from common.export.shrinkage import shrinkage
 from common.export.sparse_file import SPARSE, sparse_bytes
@@ -22,6 +28,7 @@ from common.plan import Plan
 from common.pruning.compaction import compact, unpruned
 from common.pruning.masks import pack_mask
 from common.segments import TEST, VALIDATION
+from server.adverts import Adverts, Known
 from server.latency import latencies
 from server.model import GlobalModel
 from server.rounds import Clock, RoundReport
@@ -45,6 +52,8 @@ COMPACT, SHRINKAGE = "compact.safetensors", "shrinkage.json"
 
 LATENCY = "latency_ms"
 """The one figure of ``shrinkage.json`` that is measured, not counted: by number of records."""
+ADVERTS = "adverts-"
+"""How the files begin that hold members' last adverts, one a plan."""
 
 COLUMNS = (
     "round",
@@ -149,3 +158,33 @@ class RunStore:
 
     def _write_rows(self) -> None:
         write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())
+
+
+def stored_adverts(directory: Path, plan_hash: str) -> Adverts:
+    """Return the adverts that runs of any plan left in ``directory``, and keep further ones there.
+
+    Each plan has a file of its own, so that runs of two plans never write over each other.
+
+    Raises `ConfigError` when a file cannot be read: without it, an institution's ledger that was
+    set back would go unnoticed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    known = map(_read_adverts, sorted(directory.glob(f"{ADVERTS}*.json")))
+    path = directory / f"{ADVERTS}{plan_hash}.json"
+    return Adverts(*known, save=partial(_write_adverts, path))
+
+
+def _read_adverts(path: Path) -> Known:
+    try:
+        found = json.loads(path.read_bytes())
+        return {key: LastAdvert.from_bytes(bytes.fromhex(data)) for key, data in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError, ProtocolError) as error:
+        raise ConfigError(
+            f"{path}: no adverts can be read here: restore it, or remove it and have every"
+            " institution verify its ledger"
+        ) from error
+
+
+def _write_adverts(path: Path, known: Known) -> None:
+    data = {key: last.to_bytes().hex() for key, last in sorted(known.items())}
+    write_atomically(path, json.dumps(data, indent=1).encode())

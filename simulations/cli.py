@@ -39,7 +39,13 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         ),
     ] = None,
     epsilon: Annotated[
-        str | None, typer.Option(help="A record's budget over the run, or none [default: 1]")
+        str | None, typer.Option(help="A unit's budget over the run, or none [default: 1]")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="record, or the schema's customer column [default: record]")
+    ] = None,
+    rows_per_customer: Annotated[
+        int | None, typer.Option(help="The most rows used of a customer as the unit [default: 1]")
     ] = None,
     delta: Annotated[
         float | None, typer.Option(help="Below 1 / institution size [default: 1e-5]")
@@ -85,6 +91,8 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     settings = {
         ("privacy", "epsilon"): _epsilon(epsilon),
         ("privacy", "delta"): delta,
+        ("privacy", "unit"): unit,
+        ("privacy", "rows_per_customer"): rows_per_customer,
         ("pruning", "sparsity"): sparsity,
         ("training", "rounds"): rounds,
         ("aggregation", "kind"): aggregation,
@@ -144,7 +152,8 @@ def _facts(summary: dict[str, Any]) -> list[str]:
         for count in (summary["bytes_up_first_round"], summary["bytes_up_last_round"])
     ]
     return [
-        f"epsilon={budget}  noise={summary['noise']}  noise_source={summary['noise_source']}",
+        f"epsilon={budget}  unit={summary['unit']}",
+        f"noise={summary['noise']}  noise_source={summary['noise_source']}",
         f"evaluation={summary['evaluation']}",
         f"aggregation={summary['aggregation']}: {summary['protocol']}",
         "auc seen by the server: " + ("not released" if private is None else f"{private:.4f}"),

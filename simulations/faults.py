@@ -35,6 +35,7 @@ from common.errors import AggregationError, PolicyError, ProtocolError
 from common.plan import Plan, plan_from_dict
 from common.pruning.masks import Mask
 from common.segments import UPDATE, segments_of
+from server.adverts import Adverts
 from server.model import GlobalModel
 from server.rounds import complete_round, initial_model
 from simulations.rehearsal import seeded_identity, seeded_roster
@@ -208,6 +209,7 @@ class Network:
     deviation: str = ""
     seen: Seen = field(default_factory=Seen)
     calls: int = 0
+    adverts: Adverts = field(default_factory=Adverts)
     _late: dict[str, list[RecordDict]] = field(default_factory=lambda: defaultdict(list))
     _stale: dict[str, list[RecordDict]] = field(default_factory=lambda: defaultdict(list))
 
@@ -402,8 +404,10 @@ _roster = lru_cache(maxsize=8)(partial(seeded_roster, seed=0))
 
 def _resumed(model: GlobalModel, network: Network) -> GlobalModel:
     """Return what a server knows again after a crash: its last round, and the epochs so far."""
+    known = network.adverts.of(network.roster)
+    request = wire.JoinRequest("run", list(known), list(known.values()))
     epochs = [
-        stages.join(bank.institution, bank.memory, wire.JoinRequest("run"))[1].epoch
+        stages.join(bank.institution, bank.memory, request)[1].epoch
         for bank in network.banks.values()
     ]
     return replace(model, epoch=max(model.epoch, *epochs), offers={}, holders={})

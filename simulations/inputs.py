@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from client.cleaning import Table, clean
-from client.data import Splits, load_table, prepare, require_trainable
+from client.data import Splits, capped, load_table, prepare, require_trainable
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, DataError
 from common.plan import Plan, load_plan, plan_from_dict
 from common.privacy.budgets import training_mechanism
 from common.schema import FeatureSchema, load_schema
+from common.segments import require_countable
 from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
 from simulations.partition import partition
@@ -67,7 +68,7 @@ def assemble(options: Options) -> Federation:
     ]
     plan = _effective(options, base, schema, parts)
     members = zip(plan.names, parts, strict=True)
-    splits = {name: prepare(part, schema) for name, part in members}
+    splits = {name: prepare(part, schema, plan.customer_cap) for name, part in members}
     _require_feasible(plan, splits)
     return Federation(plan, splits)
 
@@ -75,6 +76,7 @@ def assemble(options: Options) -> Federation:
 def _require_feasible(plan: Plan, splits: Mapping[str, Splits]) -> None:
     """Refuse, before results of an earlier run are given up, what no first round would survive."""
     training_mechanism(plan)
+    require_countable(plan)
     initial_model(plan, SystemEntropy().stream("feasibility"))
     for name in plan.names:
         require_trainable(splits[name], plan.expected_batch(name))
@@ -106,7 +108,8 @@ def _effective(
 ) -> Plan:
     fields: dict[str, Any] = base.to_dict() if base else {"name": _slug(schema.name)}
     fields["schema"] = schema.model_dump(mode="json", exclude_none=True)
-    if base is None or options.partition or len(base.institutions) != len(parts):
+    dealt = base is None or options.partition or len(base.institutions) != len(parts)
+    if dealt:
         width = max(2, len(str(len(parts) - 1)))
         names = [f"bank-{index:0{width}d}" for index in range(len(parts))]
         if base is not None and len(base.names) == len(parts):
@@ -119,7 +122,12 @@ def _effective(
         if value is not None:
             fields.setdefault(section, {})[key] = value
     # The plan file has been validated alone, so what is wrong now was typed beside it.
-    return plan_from_dict(fields, "the options")
+    plan = plan_from_dict(fields, "the options")
+    if dealt and (cap := plan.customer_cap) is not None:
+        for member, part in zip(fields["institutions"], parts, strict=True):
+            member["size"] = rounded(int(capped(part.frame, schema, cap).sum()))
+        plan = plan_from_dict(fields, "the options")
+    return plan
 
 
 def rounded(size: int) -> int:

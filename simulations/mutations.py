@@ -10,7 +10,7 @@ from flwr.app import ConfigRecord, RecordDict
 from common import messages as wire
 from common.crypto import ring, secagg
 from common.crypto.roster import Roster
-from common.crypto.session import Advert, Offer, Reveal, bitmap, from_bitmap
+from common.crypto.session import Advert, LastAdvert, Offer, Reveal, bitmap, from_bitmap
 from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
 from common.errors import ProtocolError
@@ -36,10 +36,12 @@ def decoders() -> tuple[Decoder, ...]:
     descriptor = rehearsal.descriptor()
     masked, _ = secagg.mask(rehearsal.accept("bank-0000"), np.zeros(40, np.uint32))
     state = State(prepared=prepared, current=masked)
+    last = LastAdvert(rehearsal.session.digest(), offer.advert)
     reveal = Reveal(survived=(True, False, True), openings=(b"a" * 16, None, b"b" * 16))
     weights = np.arange(8, dtype=np.float32)
     return (
         Decoder("advert", advert, lambda data: Advert.from_bytes(data).to_bytes()),
+        Decoder("last advert", last.to_bytes(), lambda d: LastAdvert.from_bytes(d).to_bytes()),
         Decoder("offer", sealed, lambda data: Offer.from_bytes(advert, data, 3).to_bytes()[1]),
         Decoder("reveal", reveal.to_bytes(), lambda data: Reveal.from_bytes(data).to_bytes()),
         Decoder("roster", rehearsal.roster.to_bytes(), lambda d: Roster.from_bytes(d).to_bytes()),
@@ -129,7 +131,7 @@ def mutated_record(message: wire.WireMessage, draw: np.random.Generator) -> Reco
         case 4:
             body["kind"] = str(draw.choice(["", "update", "joined", "UPDATE", message.kind + " "]))
         case _:
-            body["version"] = int(draw.choice([0, 1, 3, 2**62]))
+            body["version"] = int(draw.choice([0, 1, wire.PROTOCOL_VERSION + 1, 2**62]))
     return record
 
 

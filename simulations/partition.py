@@ -1,7 +1,8 @@
 """Ways to deal one table out to simulated institutions.
 
-The generator is numpy's and seeded: a simulation's partition protects nobody. Rows are dealt
-singly, so that where a schema names customers, one may be held by several institutions.
+The generator is numpy's and seeded: a simulation's partition protects nobody. Where a schema
+names customers they are dealt whole, because each has an epsilon of its own at every institution
+that holds it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +45,8 @@ def partition(
 ) -> list[Rows]:
     """Deal the rows of ``frame`` out: ``institutions`` sorted arrays of row positions.
 
-    Every row is in exactly one part and every part has at least `LEAST_ROWS` rows. ``kind``:
+    Every row is in exactly one part and every part has at least `LEAST_ROWS` rows, or customers
+    where the schema names them: then their first rows are dealt and the others follow. ``kind``:
 
     - ``natural``: by the columns that `NATURAL` names for this schema;
     - ``iid``: at random, sizes equal to within one;
@@ -59,10 +61,28 @@ def partition(
         ConfigError: the kind is unknown or has no meaning for this schema.
         DataError: the table lacks the column, or has too few rows for so many institutions.
     """
+    if schema.customer is None:
+        return _deal(frame, schema, kind, institutions, rng)
+    numbers = pd.factorize(frame[schema.customer])[0]
+    customers, first = np.unique(numbers, return_index=True)
+    holders = np.empty(len(customers), np.intp)
+    for holder, part in enumerate(_deal(frame.iloc[first], schema, kind, institutions, rng)):
+        holders[part] = holder
+    return [np.flatnonzero(holders[numbers] == holder) for holder in range(institutions)]
+
+
+def _deal(
+    frame: pd.DataFrame,
+    schema: FeatureSchema,
+    kind: str,
+    institutions: int,
+    rng: np.random.Generator,
+) -> list[Rows]:
+    unit = "rows" if schema.customer is None else "customers"
     if not 1 <= institutions <= len(frame) // LEAST_ROWS:
         raise DataError(
-            f"{len(frame)} rows cannot be dealt to {institutions} institutions of at least"
-            f" {LEAST_ROWS} rows: ask for 1 to {len(frame) // LEAST_ROWS}"
+            f"{len(frame)} {unit} cannot be dealt to {institutions} institutions of at least"
+            f" {LEAST_ROWS} {unit}: ask for 1 to {len(frame) // LEAST_ROWS}"
         )
     deal = _DEALERS.get(kind)
     parts = (
@@ -73,8 +93,8 @@ def partition(
     least = min(map(len, parts))
     if least < LEAST_ROWS:
         raise DataError(
-            f"partition {kind!r} leaves an institution with {least} rows of {LEAST_ROWS} at least:"
-            f" ask for fewer than {institutions} institutions"
+            f"partition {kind!r} leaves an institution with {least} {unit} of {LEAST_ROWS} at"
+            f" least: ask for fewer than {institutions} institutions"
         )
     return [np.sort(part) for part in parts]
 

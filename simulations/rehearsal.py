@@ -38,6 +38,7 @@ class Rehearsal:
     plan_hash: str = "aa"
     bits: int = 24
     length: int = 40
+    sequence: int = 7
 
     @classmethod
     def of(cls, size: int, colluders: int = 1) -> "Rehearsal":
@@ -86,7 +87,10 @@ class Rehearsal:
         """What each institution keeps and sends to begin the epoch."""
         return {
             name: secagg.advertise(
-                party, self.session, SeededEntropy(self.seed, name).stream(f"keys-{self.epoch}")
+                party,
+                self.session,
+                self.sequence,
+                SeededEntropy(self.seed, name).stream(f"keys-{self.epoch}"),
             )
             for name, party in self.parties.items()
         }

@@ -73,6 +73,13 @@ def small_plan(**sections: Any) -> Plan:
     return plan_from_dict(plan_fields(**sections))
 
 
+def customer_plan(rows: int, **sections: Any) -> Plan:
+    """Return the small plan with a customer of at most so many rows as its unit."""
+    schema = FIELDS["schema"] | {"customer": "id"}
+    privacy = {"unit": "id", "rows_per_customer": rows} | sections.pop("privacy", {})
+    return small_plan(schema=schema, privacy=privacy, **sections)
+
+
 def small_examples(rows: int, seed: int, width: int = WIDTH) -> Examples:
     """Return rows whose label follows two of the features and their product."""
     draw = np.random.default_rng(seed)

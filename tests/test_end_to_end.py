@@ -15,15 +15,19 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 from safetensors import safe_open
 from sklearn.metrics import roc_auc_score
 
+from client.cli import main as client
+from common.encoding import encode
 from common.export.sparse_file import read_sparse
 from common.model import layout_of
 from common.plan import Plan, load_plan
 from common.pruning.masks import unpack_mask
 from simulations.cli import main
+from simulations.consortium import consortium, pooled
 from simulations.inputs import Options, assemble
 from simulations.run import Run, exact_metrics, simulate
 from tests.commands import Outcome, ended, invoke, spawn, trial_file, trial_plan
@@ -232,6 +236,21 @@ def test_model_file_scores_as_the_summary_says(done: Outcome, place: Path) -> No
     # Negative control: the file's weights without their signs score otherwise.
     other = replace(run.final, weights=np.abs(weights), mask=mask)
     assert exact_metrics(other, federation.plan, test)[0] < done.summary["auc"] - 0.02
+
+
+def test_run_scores_a_table_from_its_raw_columns(done: Outcome, place: Path) -> None:
+    assert done.code == 0
+    loans, out = pooled(consortium(institutions=3, loans=50)), place / "scores.parquet"
+    loans.to_csv(place / "loans.csv", index=False)
+    files = ("--model", place / "done", "--data", place / "loans.csv", "--out", out)
+    assert invoke(client, "score", *files, "--explain", "--keep", "institution").code == 0
+    scores = pd.read_parquet(out)
+    features = encode(loans, load_plan(place / "done" / "plan.toml").schema_)
+    model = read_sparse((place / "done" / "model.sparse").read_bytes()).model
+    np.testing.assert_allclose(scores["logit"], model.forward(features), atol=1e-5)
+    parts = scores.filter(regex="^(base|contribution:.*)$")
+    np.testing.assert_allclose(parts.sum(axis=1), scores["logit"], atol=1e-9)
+    assert scores["institution"].tolist() == loans["institution"].tolist()
 
 
 def test_onnx_file_scores_as_the_summary_says(done: Outcome, place: Path) -> None:

@@ -75,8 +75,12 @@ class Accepted:
     pair_masks: PairKeys = field(repr=False)
 
 
-def advertise(party: Party, session: Session, stream: Stream) -> tuple[Prepared, Offer]:
+def advertise(
+    party: Party, session: Session, sequence: int, stream: Stream
+) -> tuple[Prepared, Offer]:
     """Draw one session's secrets, deal their shares to the roster and sign the commitments.
+
+    ``sequence`` is the number of the line that notes the session in this institution's ledger.
 
     Raises:
         OtherRosterError: the session is of another roster.
@@ -109,13 +113,14 @@ def advertise(party: Party, session: Session, stream: Stream) -> tuple[Prepared,
             sealing.seal(sealing.openings(agreed(static), context), seed_share, key_share)
         )
     root = merkle.root(sealed)
-    statement = advert_statement(session, party.name, head, root)
+    statement = advert_statement(session.digest(), party.name, head, root, sequence)
     advert = Advert(
         session_tag=session.tag,
         mask_public=head[:32],
         seal_public=head[32:64],
         seed_hash=head[64:],
         root=root,
+        sequence=sequence,
         signature=keys.sign(party.identity.signing_private, keys.SIGNED_ADVERT, statement),
     )
     prepared = Prepared(session=session, advert=advert, mask_private=mask_private, seed=seed)
@@ -313,7 +318,7 @@ def _require_adverts(
         raise MissingShareError(f"no keys or shares came from {missing}: leave them out")
     if parcels[party.name].advert != prepared.advert:
         raise OwnKeyAlteredError(f"the advert of {party.name!r} came back altered")
-    for name in sorted(cohort - {party.name}):
+    for name in sorted(cohort):
         parcels[name].advert.require(prepared.session, party.roster, name)
     public = [
         key

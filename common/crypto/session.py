@@ -22,8 +22,9 @@ from common.crypto.sealing import OPENING_SIZE, SEALED_SIZE
 from common.descriptor import RoundDescriptor
 from common.errors import ProtocolError
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _TAG_SIZE: Final = 8
+_DIGEST_SIZE: Final = 32
 
 Opening = Annotated[bytes, Field(min_length=OPENING_SIZE, max_length=OPENING_SIZE)]
 
@@ -75,11 +76,12 @@ class Session(Body):
 
 @final
 class Advert(Body):
-    """An institution's public keys for one session and what it commits to: 201 bytes as sent.
+    """An institution's public keys for one session and what it commits to: 209 bytes as sent.
 
     ``mask_public`` makes pair masks, ``seal_public`` only seals shares: the server may rebuild
     the first one's private key without learning any share. ``root`` is the Merkle root over the
-    sealed shares in the order of the roster. The owner signs all of it for one session.
+    sealed shares in the order of the roster. ``sequence`` is how many lines the owner's ledger had
+    when it noted the session: a ledger with fewer has lost some. The owner signs all of it.
     """
 
     session_tag: Annotated[bytes, Field(min_length=_TAG_SIZE, max_length=_TAG_SIZE)]
@@ -87,11 +89,12 @@ class Advert(Body):
     seal_public: Key
     seed_hash: Key
     root: Key
+    sequence: Annotated[int, Field(ge=0, lt=2**64)]
     signature: Signature
 
-    def statement(self, session: Session, name: str) -> bytes:
-        """Return what the owner signs."""
-        return advert_statement(session, name, self.head, self.root)
+    def statement(self, session: bytes, name: str) -> bytes:
+        """Return what the owner signs for the session of this digest."""
+        return advert_statement(session, name, self.head, self.root, self.sequence)
 
     @property
     def head(self) -> bytes:
@@ -106,14 +109,20 @@ class Advert(Body):
             OtherSessionError: the advert names another session.
             BadSignatureError: it is not signed by the roster's key for that name.
         """
-        member = roster.member(name)
-        if self.session_tag != session.tag:
-            raise OtherSessionError(f"the advert of {name!r} belongs to another session")
-        verify(member.signing_public, SIGNED_ADVERT, self.statement(session, name), self.signature)
+        LastAdvert(session.digest(), self).require(roster, name)
 
     def to_bytes(self) -> bytes:
-        """Return version, session tag, keys, seed hash, root and signature."""
-        return bytes([_VERSION]) + self.session_tag + self.head + self.root + self.signature
+        """Return version, session tag, keys, seed hash, root, sequence and signature."""
+        return _ADVERT.pack(
+            _VERSION,
+            self.session_tag,
+            self.mask_public,
+            self.seal_public,
+            self.seed_hash,
+            self.root,
+            self.sequence,
+            self.signature,
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -122,23 +131,57 @@ class Advert(Body):
             raise ProtocolError(
                 f"an advert of {len(data)} bytes is not version {_VERSION} with {_ADVERT.size}"
             )
-        _, tag, mask_public, seal_public, seed_hash, root, signature = _ADVERT.unpack(data)
+        _, tag, mask_public, seal_public, seed_hash, root, sequence, signature = _ADVERT.unpack(
+            data
+        )
         return cls(
             session_tag=tag,
             mask_public=mask_public,
             seal_public=seal_public,
             seed_hash=seed_hash,
             root=root,
+            sequence=sequence,
             signature=signature,
         )
 
 
-_ADVERT: Final = struct.Struct(f"B{_TAG_SIZE}s" + f"{KEY_SIZE}s" * 4 + f"{SIGNATURE_SIZE}s")
+_ADVERT: Final = struct.Struct(f"<B{_TAG_SIZE}s" + f"{KEY_SIZE}s" * 4 + f"Q{SIGNATURE_SIZE}s")
 
 
-def advert_statement(session: Session, name: str, head: bytes, root: bytes) -> bytes:
-    """Return the bytes an advert's signature covers: session, name, keys and commitments."""
-    return hash_facts("advert", [session.model_dump(), name]) + head + root
+def advert_statement(session: bytes, name: str, head: bytes, root: bytes, sequence: int) -> bytes:
+    """Return the bytes an advert's signature covers, for a session's digest."""
+    return hash_facts("advert", [session.hex(), name, sequence]) + head + root
+
+
+@dataclass(frozen=True, slots=True)
+class LastAdvert:
+    """An advert with the digest of its session: its owner knows it again in any later run."""
+
+    session: bytes
+    advert: Advert
+
+    def require(self, roster: Roster, name: str) -> None:
+        """Return if ``name`` signed this advert, for whichever session it was.
+
+        Raises:
+            RevokedPeerError, UnknownPeerError: the roster has no such member.
+            OtherSessionError: the advert names another session than the digest's.
+            BadSignatureError: it is not signed by the roster's key for that name.
+        """
+        member = roster.member(name)
+        if self.advert.session_tag != self.session[:_TAG_SIZE]:
+            raise OtherSessionError(f"the advert of {name!r} belongs to another session")
+        statement = self.advert.statement(self.session, name)
+        verify(member.signing_public, SIGNED_ADVERT, statement, self.advert.signature)
+
+    def to_bytes(self) -> bytes:
+        """Return the session's digest and the advert."""
+        return self.session + self.advert.to_bytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Parse `to_bytes`' form; raise `ProtocolError` on anything else."""
+        return cls(data[:_DIGEST_SIZE], Advert.from_bytes(data[_DIGEST_SIZE:]))
 
 
 def share_context(

@@ -74,7 +74,7 @@ class Revealed(Body):
 class State(Body):
     """Everything an institution keeps of secure aggregation between two trips."""
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     prepared: Prepared | None = None
     current: Annotated[Masked | Revealed, Field(discriminator="stage")] | None = None
 

@@ -49,14 +49,14 @@ def learning_rate(plan: Plan) -> float:
     walk = sqrt(mechanism.steps)
     if plan.optimiser.kind == "adam":
         return NOISE_TRAVEL / walk
-    fastest = QUIET_RATE / plan.privacy.max_grad_norm
+    fastest = QUIET_RATE / plan.row_norm
     if mechanism.noise_multiplier == 0:
         return fastest
     return min(NOISE_TRAVEL / (walk * gradient_noise(plan)), fastest)
 
 
 def gradient_noise(plan: Plan) -> float:
-    """Return the noise (one sd) on each weight of a step's gradient, averaged over all records.
+    """Return the noise (one sd) on each weight of a step's gradient, averaged over all rows.
 
     Of n institutions each adds the whole noise in local mode, and in shared mode one of
     `Plan.noise_shares` parts of its variance.

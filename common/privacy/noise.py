@@ -69,7 +69,7 @@ def grid_of(
 ) -> Grid:
     """Return the grid on which ``sigma`` levels are ``noise_multiplier`` times the sensitivity.
 
-    ``size`` is the number of values a record may move, by ``max_grad_norm`` in all (L2). Rounded
+    ``size`` is the number of values a unit may move, by ``max_grad_norm`` in all (L2). Rounded
     with random offsets, S levels become at most sqrt(S^2 + d/4 + l (S + sqrt(d)/2)), l = sqrt(2
     log(1 / `ROUNDING_FAILURE`)), but for that chance (Kairouz et al. 2021, randomized rounding:
     the difference of two neighbours is rounded at random), and always at most S + sqrt(d). A

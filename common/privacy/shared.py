@@ -32,7 +32,7 @@ def largest_sum(plan: Plan) -> float:
 
     A full expected batch that agrees in one weight alone; saturation moves no two sums apart.
     """
-    return plan.privacy.max_grad_norm * max(plan.expected_batch(name) for name in plan.names)
+    return plan.row_norm * max(plan.expected_batch(name) for name in plan.names)
 
 
 def ring_levels(plan: Plan) -> int:
@@ -50,9 +50,9 @@ def shared_grid(plan: Plan) -> Grid:
     if noise_multiplier == 0:
         return Grid(largest_sum(plan) / levels, 0.0)
     shares = sqrt(plan.noise_shares)
-    # A clip is at most shares * sigma / multiplier levels.
-    batch = largest_sum(plan) / plan.privacy.max_grad_norm
-    sigma = min(levels // (batch * shares / noise_multiplier + SHARE_TAIL), MAX_SIGMA)
+    # What a unit may move is at most shares * sigma / multiplier levels.
+    units = largest_sum(plan) / plan.privacy.max_grad_norm
+    sigma = min(levels // (units * shares / noise_multiplier + SHARE_TAIL), MAX_SIGMA)
     size = layout_of(plan.model, plan.schema_.width).size
     grid = grid_of(noise_multiplier, plan.privacy.max_grad_norm, size, shares * sigma)
     reserve = DELTA_RESERVE * plan.privacy.delta

@@ -18,7 +18,7 @@ from common import messages as wire
 from common.crypto import keys
 from common.crypto.refusals import ColludersError
 from common.crypto.roster import Roster
-from common.crypto.session import Advert, Session, survivors_statement
+from common.crypto.session import Advert, LastAdvert, Session, survivors_statement
 from common.crypto.terms import Terms
 from common.descriptor import RoundDescriptor, Segment
 from common.errors import PlanError
@@ -166,11 +166,97 @@ def replayed_keys_under_a_fresh_tag(theatre: Theatre) -> str:
     return replayed(theatre, {"epoch": 0}, fresh_tag=True)
 
 
-@attack("own-key-altered")
+@attack("bad-signature")
 def my_own_key_comes_back_altered(theatre: Theatre) -> str:
     own = update_of(theatre)
     change = {"mask_public": bytes(31) + b"\7"}
     return theatre.ask(with_advert(own, 0, lambda advert: advert.model_copy(update=change)))
+
+
+@attack("own-key-altered")
+def my_own_key_comes_back_as_another_that_i_signed(theatre: Theatre) -> str:
+    own = update_of(theatre)
+    session, change = session_of(own), {"mask_public": bytes(31) + b"\7"}
+    return theatre.ask(
+        with_advert(own, 0, lambda a: signed(a.model_copy(update=change), session, "bank-0"))
+    )
+
+
+# What an institution signed of its ledger.
+
+
+@attack("bad-signature")
+def my_own_advert_tells_of_a_longer_ledger(theatre: Theatre) -> str:
+    own = update_of(theatre)
+    change = {"sequence": 10**6}
+    return theatre.ask(with_advert(own, 0, lambda advert: advert.model_copy(update=change)))
+
+
+@attack("bad-signature")
+def my_last_advert_tells_of_a_longer_ledger(theatre: Theatre) -> str:
+    theatre.attempt()
+    last = LastAdvert.from_bytes(theatre.last())
+    longer = replace(last, advert=last.advert.model_copy(update={"sequence": 10**6}))
+    return theatre.ask(wire.JoinRequest("next", ["bank-0"], [longer.to_bytes()]))
+
+
+@attack("bad-signature")
+def the_last_advert_of_another_is_joined_with(theatre: Theatre) -> str:
+    theatre.attempt()
+    return theatre.ask(wire.JoinRequest("next", ["bank-0"], [theatre.last("bank-1")]))
+
+
+@attack("bad-signature")
+def the_last_advert_of_another_opens_an_epoch(theatre: Theatre) -> str:
+    theatre.attempt()
+    epoch = theatre.model.epoch + 3
+    return theatre.ask(wire.AdvertiseRequest("run", 1, epoch, b"", theatre.last("bank-1")))
+
+
+@attack("other-session")
+def my_last_advert_under_the_digest_of_another_session(theatre: Theatre) -> str:
+    theatre.attempt()
+    moved = bytes(32) + theatre.last()[32:]
+    return theatre.ask(wire.JoinRequest("next", ["bank-0"], [moved]))
+
+
+@attack("protocol")
+def a_last_advert_that_is_cut_short(theatre: Theatre) -> str:
+    theatre.attempt()
+    return theatre.ask(wire.JoinRequest("next", ["bank-0"], [theatre.last()[:-1]]))
+
+
+@attack("protocol")
+def two_last_adverts_under_my_name(theatre: Theatre) -> str:
+    theatre.attempt()
+    return theatre.ask(wire.JoinRequest("next", ["bank-0"] * 2, [theatre.last()] * 2))
+
+
+def set_back(theatre: Theatre) -> None:
+    """Finish a round and put the ledger back to where it was before."""
+    update_of(theatre)
+    backup = theatre.backup()
+    theatre.model = replace(theatre.model, epoch=4)
+    theatre.attempt()
+    theatre.restore(backup)
+
+
+@attack("ledger-behind")
+def a_ledger_that_was_set_back_joins_another_run(theatre: Theatre) -> str:
+    set_back(theatre)
+    return theatre.ask(wire.JoinRequest("next", ["bank-0"], [theatre.last()]))
+
+
+@attack("ledger-behind")
+def a_ledger_that_was_set_back_begins_an_epoch(theatre: Theatre) -> str:
+    set_back(theatre)
+    return theatre.ask(wire.AdvertiseRequest("run", 1, 9, b"", theatre.last()))
+
+
+@attack("ledger-behind")
+def a_ledger_that_was_set_back_is_asked_for_a_vector(theatre: Theatre) -> str:
+    set_back(theatre)
+    return theatre.ask(update_of(theatre))
 
 
 # Shares.
@@ -346,6 +432,12 @@ def a_descriptor_of_another_epoch(theatre: Theatre) -> str:
 def an_epoch_is_repeated(theatre: Theatre) -> str:
     update_of(theatre)
     return theatre.ask(wire.AdvertiseRequest("run", 0, theatre.model.epoch, b""))
+
+
+@attack("epoch is too far ahead")
+def an_epoch_that_would_use_up_the_plans_counter(theatre: Theatre) -> str:
+    update_of(theatre)
+    return theatre.ask(wire.AdvertiseRequest("run", 0, 2**63 - 2, b""))
 
 
 @attack("masked-twice")
@@ -559,6 +651,22 @@ def a_revocation_is_taken_back(theatre: Theatre) -> str:
     return theatre.ask(wire.AdvertiseRequest("run", 0, 2, theatre.roster.to_bytes()))
 
 
+@attack("other-roster")
+def a_revocation_is_passed_over(theatre: Theatre) -> str:
+    assert theatre.roster is not None
+    fewer = theatre.roster.without("bank-4").to_bytes()
+    assert theatre.ask(wire.AdvertiseRequest("run", 0, 1, fewer)) == "advertised"
+    theatre.model = replace(theatre.model, epoch=2)
+    return theatre.ask(theatre.held(wire.UpdateRequest)["bank-1"])
+
+
+@attack("revoked-peer")
+def the_victim_is_told_of_its_own_revocation(theatre: Theatre) -> str:
+    assert theatre.roster is not None
+    fewer = theatre.roster.without("bank-0").to_bytes()
+    return theatre.ask(wire.AdvertiseRequest("run", 0, 1, fewer))
+
+
 @attack("threshold")
 def so_many_are_revoked_that_the_victim_is_isolated(theatre: Theatre) -> str:
     assert theatre.roster is not None
@@ -633,6 +741,15 @@ def test_there_are_more_than_enough_attacks_and_reasons() -> None:
 def test_the_same_stage_without_an_attack_opens() -> None:
     theatre = Theatre()
     assert theatre.attempt() == ALL
+    assert theatre.attempt() == ALL
+    assert not theatre.refused
+
+
+def test_a_copy_of_the_whole_ledger_is_as_good_as_the_ledger() -> None:
+    theatre = Theatre()
+    assert theatre.attempt() == ALL
+    theatre.restore(theatre.backup())
+    assert theatre.ask(wire.JoinRequest("run", ["bank-0"], [theatre.last()])) == "joined"
     assert theatre.attempt() == ALL
     assert not theatre.refused
 

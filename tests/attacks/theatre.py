@@ -1,13 +1,14 @@
 """A federation of five whose server stops where an attack begins."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from flwr.app import RecordDict
 
-from client.ledger import memory_ledger
+from client.ledger import Ledger, memory_ledger
 from client.stages import Institution, Membership
 from common import messages as wire
 from common.crypto import keys
@@ -16,6 +17,7 @@ from common.crypto.session import Advert, Session
 from common.descriptor import RoundDescriptor
 from common.entropy import SeededEntropy
 from common.plan import Plan, plan_from_dict
+from server.adverts import Adverts
 from server.aggregation import Attempt
 from server.model import GlobalModel
 from server.rounds import initial_model
@@ -52,6 +54,7 @@ class Theatre:
     absent: frozenset[str] = frozenset()
     refused: dict[str, str] = field(default_factory=dict)
     replies: Requests = field(default_factory=dict)
+    adverts: Adverts = field(default_factory=Adverts)
 
     def __post_init__(self) -> None:
         self.roster = seeded_roster(self.plan.names, 0)
@@ -116,9 +119,22 @@ class Theatre:
         A refusal must leave the institution as it was and compute nothing.
         """
         bank = self.banks[name]
-        before, computed = bank.memory, len(bank.computed)
+        before, computed = (bank.memory, bank.institution.party.roster), len(bank.computed)
         record = bank.serve(request.to_record())
-        return self.reason(record, unchanged=bank.memory == before, computed=computed, name=name)
+        unchanged = (bank.memory, bank.institution.party.roster) == before
+        return self.reason(record, unchanged=unchanged, computed=computed, name=name)
+
+    def last(self, name: str = "bank-0") -> bytes:
+        """Return the last advert of an institution as the server knows it."""
+        return self.adverts.of(self.roster)[name]
+
+    def backup(self) -> Ledger:
+        """Return a copy of the victim's ledger."""
+        return Ledger(deepcopy(self.banks["bank-0"].institution.ledger._store), "simulated")
+
+    def restore(self, backup: Ledger) -> None:
+        """Put a copy in the place of the victim's ledger."""
+        object.__setattr__(self.banks["bank-0"].institution, "ledger", backup)
 
     def send(self, record: RecordDict) -> str:
         """Send a raw message to the victim."""
@@ -161,7 +177,7 @@ def signed(advert: Advert, session: Session, name: str, signer: str | None = Non
     """Return an advert signed for a session and name, by that name's key unless another's."""
     advert = advert.model_copy(update={"session_tag": session.tag})
     key = seeded_identity(signer or name, 0).signing_private
-    signature = keys.sign(key, keys.SIGNED_ADVERT, advert.statement(session, name))
+    signature = keys.sign(key, keys.SIGNED_ADVERT, advert.statement(session.digest(), name))
     return advert.model_copy(update={"signature": signature})
 
 

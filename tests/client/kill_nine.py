@@ -35,7 +35,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 
 from client import update
 from client.app import build_app as build_client
-from client.entries import Entry
+from client.entries import Entry, Shrunk
 from client.ledger import Ledger, MemoryStore, Store
 from client.ledger_file import SqliteStore
 from client.limits import Limits, table_epsilon
@@ -43,6 +43,8 @@ from client.spending import budget_of
 from client.stages import Institution, Membership
 from common import messages as wire
 from common.crypto import secagg
+from common.crypto.session import Advert
+from common.descriptor import RoundDescriptor
 from common.entropy import SeededEntropy, SystemEntropy
 from common.errors import AggregationError
 from common.plan import Plan
@@ -51,16 +53,24 @@ from server.app import build_app as build_server
 from server.rounds import RoundReport
 from simulations.grid import RUN_ID, SERVER_NODE, Absent, InProcessGrid
 from simulations.rehearsal import seeded_identity, seeded_roster
-from tests.support import small_plan, small_splits
+from tests.support import FIELDS, small_plan, small_splits
 
 VICTIM = "ash"
 NEVER = 10**9
 LIMITS = Limits(plan=50, year=50, ever=50, accountant="rdp")
 
 
+REVOKED = "oak"
+
+
 def harness_plan() -> Plan:
-    """Return two rounds, one that trains and one that evaluates: every kind of write happens."""
+    """Return two rounds, one that trains and one that evaluates: every kind of write happens.
+
+    One member of five is revoked, which every institution hears of when keys are first asked for.
+    """
     return small_plan(
+        institutions=[*FIELDS["institutions"], {"name": REVOKED, "size": 200}],
+        aggregation={"threshold": 3, "colluders": 0},
         training={"rounds": 1, "steps": 1, "sample_rate": 0.3, "learning_rate": 0.1},
         evaluation={"rounds": 1, "bins": 4, "noise": "gaussian"},
         privacy={"epsilon": 8.0},
@@ -74,9 +84,13 @@ class Observed:
 
     ``released`` holds the run, round, epoch and hash of the unmasked vector behind each one that
     left; ``opened`` the run and round of each opening; ``refusals`` the reasons of refusals.
+    ``advertised`` holds what its adverts said of the length of its ledger, ``rosters`` the hashes
+    of the rosters that its vectors were masked under.
     """
 
     released: list[tuple[str, int, int, str]] = field(default_factory=list)
+    advertised: list[int] = field(default_factory=list)
+    rosters: set[str] = field(default_factory=set)
     opened: list[tuple[str, int]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     kills: int = 0
@@ -238,14 +252,23 @@ class Proxy:
         return reply
 
     def _note(self, message: Message, reply: Message, masked: list[Any]) -> None:
-        refused = wire.Refusal.kind in reply.content
-        if refused:
+        if wire.kind_of(reply.content) == wire.Refusal.kind:
             self._observed.refusals.append(wire.Refusal.from_record(reply.content).reason)
         elif message.metadata.message_type == "train.update":
             self._observed.released.extend(masked)
+            asked = wire.UpdateRequest.from_record(message.content)
+            descriptor = RoundDescriptor.from_json(asked.descriptor)
+            self._observed.rosters.add(descriptor.roster_hash)
+            self._advertised(wire.UpdateReply.from_record(reply.content).advert)
+        elif message.metadata.message_type == "query.advertise":
+            self._advertised(wire.AdvertiseReply.from_record(reply.content).advert)
         elif message.metadata.message_type == "train.unmask":
             run, number, *_ = self._observed.released[-1]
             self._observed.opened.append((run, number))
+
+    def _advertised(self, advert: bytes) -> None:
+        if advert:
+            self._observed.advertised.append(Advert.from_bytes(advert).sequence)
 
 
 def perform(victim: Victim, fatal: int = NEVER) -> Observed:
@@ -270,7 +293,7 @@ def perform(victim: Victim, fatal: int = NEVER) -> Observed:
         if VICTIM in report.survivors:
             observed.survived.append(report.round)
 
-    roster = seeded_roster(plan.names, 0)
+    roster = seeded_roster(plan.names, 0).without(REVOKED)
     server = build_server(lambda _: Task(plan, keep, roster), SystemEntropy())
     # Accountants are slow to load and to ask: once here, not in each of the forked processes.
     table_epsilon([(0, "", "", release) for release in budget_of(plan).releases], "rdp")
@@ -327,7 +350,15 @@ def require_honest(observed: Observed) -> None:
         vectors.setdefault((run, number), set()).add(digest)
     assert vectors.keys() <= charged, "the ledger understates what was released"
     assert all(len(digests) == 1 for digests in vectors.values()), "a round was released twice"
+    if observed.rosters:
+        noted = {entry.digest for entry in observed.entries if entry.kind == "revoked"}
+        approved = seeded_roster(harness_plan().names, 0)
+        shrunk = Shrunk(approved.digest, approved.without(REVOKED).to_bytes())
+        assert observed.rosters == {approved.without(REVOKED).digest}
+        assert noted == {shrunk.digest}, "the ledger hides a revocation"
     epochs = [(run, epoch) for run, _, epoch, _ in observed.released]
     assert len(set(epochs)) == len(epochs), "an epoch's keys were used twice"
     assert len(set(observed.opened)) == len(observed.opened), "a round was opened twice"
     assert set(observed.opened) <= opened, "the ledger hides an opening"
+    lines = [entry.sequence for entry in observed.entries if entry.kind == "epoch"]
+    assert set(observed.advertised) <= set(lines), "an advert tells of another ledger"

@@ -120,7 +120,7 @@ def test_refusal_tells_its_reason_alone(
     text = change.get("descriptor_text")
     request = replace(request_with(), descriptor=text) if text else request_with(**dict(change))
     reply = send(grid, request)
-    assert dict(reply.content[wire.RECORD]) == {"version": 2, "kind": "refused", "reason": reason}
+    assert dict(reply.content[wire.RECORD]) == {"version": 3, "kind": "refused", "reason": reason}
     # The institution's own log has the detail, which is more than the reason.
     (detail,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert detail.partition(": ")[2].encode() not in message_to_proto(reply).SerializeToString()

@@ -159,3 +159,17 @@ def test_real_table_is_checked(shared_data: Path) -> None:
     other = invoke(main, "check", path, "--schema", "bank_marketing")
     assert (other.code, other.out) == (4, "")
     assert "file.delimiter" in other.complaint or "';'" in other.complaint
+
+
+def test_rows_that_a_cap_leaves_are_counted(schema: Path) -> None:
+    schema.write_text(SCHEMA.replace("[label]", 'customer = "id"\n\n[label]', 1))
+    held = table().assign(id=[index // 4 for index in range(ROWS)])
+    shown = cells(check(held, schema, "--rows-per-customer", 3))
+    assert ["used of customers", "id", "150"] in shown
+    assert ["kept", "", "200"] in shown
+    parts = [int(row[2]) for row in shown if row[0] in {"train", "validation", "test"}]
+    assert sum(parts) == 150
+    assert not any(row[0] == "used of customers" for row in cells(check(held, schema)))
+    schema.write_text(SCHEMA)
+    refused = check(table(), schema, "--rows-per-customer", 3)
+    assert (refused.code, "names no customer column" in refused.complaint) == (4, True)

@@ -12,7 +12,7 @@ from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, DataError
 from common.plan import Plan
-from tests.support import WIDTH, roster_of, small_examples, small_plan
+from tests.support import WIDTH, customer_plan, roster_of, small_examples, small_plan
 
 ROWS = 300
 
@@ -55,6 +55,18 @@ def test_institution_is_opened_with_its_rows(client_file: Path, plan: Plan) -> N
     assert isinstance(institution.entropy, SystemEntropy)
     parts = (institution.splits.train, institution.splits.validation, institution.splits.test)
     assert sum(map(len, parts)) == ROWS
+
+
+def test_rows_are_brought_into_the_plans_units(client_file: Path, plan: Plan) -> None:
+    by_customer = customer_plan(2, aggregation={"kind": "plain"})
+    client_file.with_name("plan.toml").write_text(by_customer.to_toml())
+    edit(client_file, plan.digest(), by_customer.digest())
+    table = client_file.with_name("loans.csv")
+    pd.read_csv(table).assign(id=np.arange(ROWS) // 3).to_csv(table, index=False)
+    splits = load_institution(client_file).splits
+    parts = (splits.train, splits.validation, splits.test)
+    assert sum(map(len, parts)) == ROWS * 2 / 3
+    splits.require_units(by_customer.customer_cap)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from client.cleaning import clean
 from client.data import (
     SHARES,
     Examples,
     Splits,
+    capped,
     load_table,
     prepare,
     require_trainable,
@@ -177,3 +180,86 @@ def test_shipped_schema_fits_the_real_table(
     # A declared value may never occur, but a schema that misread its file would idle widely.
     assert np.mean(np.ptp(splits.train.features, axis=0) > 0) > 0.9
     assert seconds < 1
+
+
+def loans(held: list[int], seed: int = 0) -> pd.DataFrame:
+    """Return cleaned rows of customers with so many each, all rows different."""
+    number = sum(held)
+    identifiers = [f"c{index}" for index, count in enumerate(held) for _ in range(count)]
+    frame = rows(number).assign(id=identifiers, amount=np.random.default_rng(seed).random(number))
+    return clean(frame, BY_CUSTOMER, "t.csv").frame
+
+
+def kept_of(frame: pd.DataFrame, cap: int) -> dict[str, list[tuple[object, ...]]]:
+    """Return by customer which rows the cap leaves, in an order of their own."""
+    kept = frame[capped(frame, BY_CUSTOMER, cap)].astype({"id": "str"})
+    return {
+        str(who): sorted(map(tuple, part.drop(columns="id").astype(str).to_numpy().tolist()))
+        for who, part in kept.groupby("id")
+    }
+
+
+HOLDINGS = st.lists(st.integers(1, 6), min_size=1, max_size=12)
+
+
+@settings(max_examples=12)
+@given(HOLDINGS, st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_the_cap_follows_from_a_customers_own_rows(held: list[int], cap: int, seed: int) -> None:
+    frame = loans(held, seed)
+    whole = kept_of(frame, cap)
+    assert [len(whole[f"c{i}"]) for i in range(len(held))] == [min(cap, n) for n in held]
+    order = np.random.default_rng(seed).permutation(len(frame))
+    assert kept_of(frame.iloc[order].reset_index(drop=True), cap) == whole
+    for customer in whole:
+        alone = frame[frame["id"] == customer].reset_index(drop=True)
+        others = frame[frame["id"] != customer].reset_index(drop=True)
+        assert kept_of(alone, cap) == {customer: whole[customer]}
+        if len(others):
+            assert kept_of(others, cap) == {k: v for k, v in whole.items() if k != customer}
+
+
+def test_the_cap_prefers_no_place_in_the_table() -> None:
+    frame = loans([4] * 400)
+    place = np.arange(1600) % 4
+    shares = np.bincount(place[capped(frame, BY_CUSTOMER, 1)]) / 400
+    assert np.abs(shares - 0.25).max() < 5 * (0.25 * 0.75 / 400) ** 0.5
+    # Equal rows are told apart by their customer: none is preferred for what it says.
+    twins = clean(
+        pd.DataFrame({"amount": place / 4, "grade": "a", "sex": 1, "bad": 0}).assign(
+            id=np.repeat(np.arange(400), 4)
+        ),
+        BY_CUSTOMER,
+        "t.csv",
+    ).frame
+    shares = np.bincount(place[capped(twins, BY_CUSTOMER, 1)]) / 400
+    assert np.abs(shares - 0.25).max() < 5 * (0.25 * 0.75 / 400) ** 0.5
+
+
+def test_customers_are_numbered_by_part_under_the_cap_and_records_are_not() -> None:
+    table = clean(rows().assign(id=np.arange(6000) % 1500), BY_CUSTOMER, "t.csv")
+    splits = prepare(table, BY_CUSTOMER, 3)
+    customers = 0
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.customers is not None
+        held = np.bincount(part.customers)
+        assert set(held) == {3}
+        customers += len(held)
+        assert len(part.features) == len(part.labels) == len(part.protected) == held.sum()
+    assert customers == 1500
+    whole = prepare(table, BY_CUSTOMER)
+    assert whole.train.customers is None
+    assert len(whole.train) == len(splits.train) * 4 / 3
+    splits.require_units(3)
+    splits.require_units(4)
+    whole.require_units(None)
+    for wrong, cap in ((splits, 2), (splits, None), (whole, 3)):
+        with pytest.raises(DataError, match=r"not in the units of the plan: prepare them under"):
+            wrong.require_units(cap)
+
+
+def test_a_cap_needs_a_customer_column_and_every_row_its_customer() -> None:
+    with pytest.raises(DataError, match="schema 'small' names no customer column: name it"):
+        prepare(clean(rows(50), SCHEMA, "t.csv"), SCHEMA, 2)
+    nobodys = rows(50).assign(id=["7"] * 49 + [""])
+    with pytest.raises(DataError, match="'id': 1 cells, the first in row 50, are missing"):
+        clean(nobodys, BY_CUSTOMER, "t.csv")

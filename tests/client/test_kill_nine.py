@@ -104,7 +104,13 @@ def forget_vectors() -> None:
 
 def mark_nothing() -> None:
     """Note neither epochs nor openings."""
-    INSTITUTION.mark = lambda self, *_: None
+    INSTITUTION.mark = lambda self, *_: self.sequence
+
+
+def note_no_revocation() -> None:
+    """Remember the roster in the process alone."""
+    INSTITUTION.revoke = lambda self, place, shrunk, _: setattr(self, "shrunk", shrunk.roster)
+    INSTITUTION.roster = lambda self, *_: getattr(self, "shrunk", b"")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,7 @@ def mark_nothing() -> None:
         (charge_late, "understates"),
         (forget_vectors, "released twice"),
         (mark_nothing, "hides an opening"),
+        (note_no_revocation, "hides a revocation"),
     ],
 )
 def test_an_institution_that_does_it_wrong_is_found_out(

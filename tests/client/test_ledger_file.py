@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from client.entries import Shrunk
 from client.ledger_file import SqliteStore
 from client.limits import Limits
 from client.policy import RoundChargedError
-from client.refusals import LedgerAlteredError, OverLimitError
+from client.refusals import LedgerAlteredError, LedgerBehindError, OverLimitError
 from tests.ledgers import NOON, TRAIN, at, budget, ledger_on
 
 ONCE = Limits(plan="none", year="none", ever=6, accountant="rdp")
@@ -28,6 +29,7 @@ def filled(path: Path) -> None:
         ledger.mark("epoch", at(number, epoch=number + 1), NOON)
         ledger.charge(at(number), (TRAIN,), budget(), NOON)
         ledger.store(at(number), f"binding {number}", b"mask", b"vector", NOON)
+    ledger.revoke(at(2), Shrunk("full", b"fewer"), NOON)
 
 
 def altered(path: Path, statement: str) -> None:
@@ -106,11 +108,17 @@ def test_a_ledger_that_is_open_elsewhere_sees_what_was_written_there(path: Path)
         "UPDATE vectors SET round = 1",
         "UPDATE vectors SET plan = 'bb'",
         "DELETE FROM vectors",
+        "UPDATE entries SET digest = '' WHERE sequence = 12",
+        "DELETE FROM entries WHERE sequence = 12",
+        "UPDATE rosters SET roster = x'00'",
+        "UPDATE rosters SET approved = 'other'",
+        "UPDATE rosters SET plan = 'bb'",
+        "DELETE FROM rosters",
     ],
 )
 def test_every_alteration_is_found(path: Path, statement: str) -> None:
     filled(path)
-    assert ledger_on(SqliteStore(path)).verify() == 11
+    assert ledger_on(SqliteStore(path)).verify() == 12
     altered(path, statement)
     with pytest.raises(LedgerAlteredError):
         ledger_on(SqliteStore(path)).verify()
@@ -124,6 +132,34 @@ def test_an_alteration_stops_the_run(path: Path) -> None:
         ledger.charge(at(3), (TRAIN,), budget(), NOON)
     with pytest.raises(LedgerAlteredError):
         ledger.standing("run", "aa")
+
+
+@pytest.mark.parametrize("statement", ["UPDATE rosters SET roster = x'00'", "DELETE FROM rosters"])
+def test_an_altered_roster_is_not_acted_under(path: Path, statement: str) -> None:
+    filled(path)
+    assert ledger_on(SqliteStore(path)).roster("aa", "full") == b"fewer"
+    altered(path, statement)
+    with pytest.raises(LedgerAlteredError, match="roster"):
+        ledger_on(SqliteStore(path)).roster("aa", "full")
+
+
+def test_a_file_put_back_under_a_living_process_is_read_anew(path: Path) -> None:
+    ledger = ledger_on(SqliteStore(path))
+    ledger.charge(at(0), (TRAIN,), budget(), NOON)
+    backup = path.read_bytes()
+    for number in (1, 2):
+        ledger.charge(at(number), (TRAIN,), budget(), NOON)
+    ledger.require_current(5)
+    path.write_bytes(backup)
+    with pytest.raises(LedgerBehindError, match="ends at line 3"):
+        ledger.require_current(5)
+    # One that went another way is found by its lines, not by their number.
+    path.write_bytes(backup)
+    for number in (3, 4, 5):
+        ledger_on(SqliteStore(path)).charge(at(number), (TRAIN,), budget(), NOON)
+    with pytest.raises(RoundChargedError):
+        ledger.charge(at(5), (TRAIN,), budget(), NOON)
+    assert ledger.verify() == 6
 
 
 def test_what_is_no_ledger_is_not_taken_for_one(path: Path) -> None:

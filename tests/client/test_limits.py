@@ -4,7 +4,7 @@ from math import inf
 import pytest
 
 from client.entries import Release
-from client.limits import Limits, Spent, table_epsilon
+from client.limits import YEAR, Limits, Spent, table_epsilon
 from client.refusals import OverLimitError
 from common.privacy.accounting import SampledGaussian
 
@@ -72,3 +72,33 @@ def test_a_calibrated_plan_passes_its_own_epsilon() -> None:
     Limits(plan=1.0, accountant="prv").require(spent(release), "aa", 0)
     with pytest.raises(OverLimitError):
         Limits(plan=1.0, accountant="prv").require(spent(replace(release, steps=310)), "aa", 0)
+
+
+CUSTOMER = replace(TRAIN, unit="customer_id")
+
+
+def test_a_customer_has_the_epsilon_of_runs_that_hide_customers() -> None:
+    assert table_epsilon(spent(CUSTOMER, CUSTOMER), "rdp") == alone(TRAIN, 200)
+    Limits(accountant="rdp", plan=5, year=5, ever=5).require(spent(CUSTOMER), "aa", 0)
+
+
+@pytest.mark.parametrize("other", ["record", "household"])
+def test_runs_that_hide_different_units_have_no_common_limit(other: str) -> None:
+    mixed = spent(CUSTOMER, replace(TRAIN, unit=other))
+    assert table_epsilon(mixed, "rdp") == inf
+    for name in ("plan", "year", "ever"):
+        limits = Limits.model_validate(
+            {"plan": "none", "year": "none", "ever": "none", "accountant": "rdp", name: 1e6}
+        )
+        units = ", ".join(sorted({"customer_id", other}))
+        with pytest.raises(OverLimitError, match=rf"\({units}\), to which limits\.{name} sets no"):
+            limits.require(mixed, "aa", 0)
+    Limits(plan="none", year="none", ever="none").require(mixed, "aa", 0)
+
+
+def test_a_year_later_another_unit_may_begin() -> None:
+    later = [(YEAR + 1, "bb", "cells", CUSTOMER)]
+    limits = Limits(plan=9, year=9, ever="none", accountant="rdp")
+    limits.require(spent(TRAIN) + later, "bb", YEAR + 1)
+    with pytest.raises(OverLimitError, match=r"limits\.year"):
+        limits.require(spent(TRAIN) + later, "bb", YEAR - 1)

@@ -11,7 +11,6 @@ from client.memory import RECORD, Memory
 
 FULL = Memory(
     run="run",
-    roster=b"roster",
     secrets=b"private keys",
 )
 
@@ -24,9 +23,9 @@ def kept(memory: Memory) -> Memory:
     return Memory.load(context_from_proto(ProtoContext.FromString(wire)).state)
 
 
-@given(st.text(max_size=20), st.binary(max_size=50), st.binary(max_size=50))
-def test_memory_rests_in_flowers_context(run: str, roster: bytes, secrets: bytes) -> None:
-    memory = Memory(run, roster, secrets)
+@given(st.text(max_size=20), st.binary(max_size=50))
+def test_memory_rests_in_flowers_context(run: str, secrets: bytes) -> None:
+    memory = Memory(run, secrets)
     assert kept(memory) == memory
     assert kept(Memory()) == Memory()
 

@@ -8,8 +8,10 @@ from client import policy
 from client.entries import Standing
 from client.memory import Memory
 from client.policy import (
+    EPOCH_STEP,
     CohortChangedError,
     EpochReplayedError,
+    EpochSkippedError,
     MaskRefusedError,
     RingChangedError,
     RoundOpenedError,
@@ -19,10 +21,10 @@ from client.policy import (
     SegmentsChangedError,
     TermsChangedError,
     ThresholdChangedError,
+    require_approved,
     require_descriptor,
     require_epoch,
     require_mask,
-    require_roster,
     require_run,
 )
 from common.crypto.refusals import (
@@ -50,6 +52,8 @@ def test_the_next_round_and_the_same_one_may_begin() -> None:
     require_epoch(STANDING, 3, 5, PLAN)
     require_epoch(STANDING, PLAN.training.rounds, 50, PLAN)
     require_epoch(replace(STANDING, opened=1), 2, 5, PLAN)
+    require_epoch(STANDING, 3, 4 + EPOCH_STEP, PLAN)
+    require_epoch(Standing(), 0, EPOCH_STEP - 1, PLAN)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +62,9 @@ def test_the_next_round_and_the_same_one_may_begin() -> None:
         (1, 5, RoundReplayedError, "round 1 is in the past"),
         (3, 4, EpochReplayedError, "epoch 4 is in the past"),
         (3, 3, EpochReplayedError, "in the past"),
+        (3, -1, EpochReplayedError, "in the past"),
+        (3, 5 + EPOCH_STEP, EpochSkippedError, "is beyond 1048580: count on"),
+        (3, 2**63 - 1, EpochSkippedError, "is beyond"),
         (2, 5, RoundOpenedError, "may have been opened"),
         (-1, 5, RoundOutsidePlanError, "not in the plan"),
         (7, 5, RoundOutsidePlanError, "round 7 is not in the plan"),
@@ -76,7 +83,8 @@ def test_another_run_is_refused() -> None:
 
 
 def check(descriptor: RoundDescriptor, memory: Memory = MEMORY, name: str = "ash") -> None:
-    require_descriptor(descriptor, PLAN, name, memory, MODEL.mask)
+    require_approved(descriptor, PLAN, memory, GOOD.roster_hash)
+    require_descriptor(descriptor, PLAN, name, MODEL.mask)
 
 
 def test_the_plans_terms_are_accepted() -> None:
@@ -114,9 +122,9 @@ def test_other_terms_are_refused(change: dict[str, Any], kind: type[PolicyError]
 
 
 def test_another_roster_is_refused() -> None:
-    require_roster(GOOD, GOOD.roster_hash)
+    require_approved(GOOD, PLAN, MEMORY, GOOD.roster_hash)
     with pytest.raises(OtherRosterError):
-        require_roster(GOOD, "00" * 32)
+        require_approved(GOOD, PLAN, MEMORY, "00" * 32)
 
 
 BEFORE = mask_keeping(PLAN, 60)

@@ -8,7 +8,7 @@ from client.spending import budget_of, charges_of
 from common.privacy.budgets import training_mechanism
 from common.privacy.shared import abandoned_mechanism
 from common.segments import segments_of
-from tests.support import small_plan
+from tests.support import customer_plan, small_plan
 
 PRIVATE = small_plan(evaluation={"noise": "gaussian", "epsilon": 0.5})
 
@@ -70,3 +70,17 @@ def test_shared_noise_is_charged_as_whoever_opens_the_sum_sees_it(kind: str) -> 
     (charged, *_) = charges_of(plan, segments_of(plan, 0, 10))
     assert (charged.part, charged.noise_multiplier) == ("train", train.noise_multiplier)
     assert charged.steps == 1
+
+
+def test_a_customers_run_is_charged_as_such_at_the_price_of_a_record() -> None:
+    counted = {"noise": "gaussian", "epsilon": 0.5}
+    records, customers = budget_of(PRIVATE), budget_of(customer_plan(4, evaluation=counted))
+    assert {release.unit for release in records.releases} == {"record"}
+    assert {release.unit for release in customers.releases} == {"id"}
+    # More noise, and as much more sensitivity.
+    assert [release.priced for release in customers.releases] == [
+        release.priced for release in records.releases
+    ]
+    plan = customer_plan(4)
+    for release in charges_of(plan, segments_of(plan, 6, 10)):
+        assert release.unit == "id"

@@ -10,20 +10,24 @@ from client.ledger import Ledger, MemoryStore, memory_ledger
 from client.limits import Limits
 from client.memory import Memory
 from client.policy import (
+    EPOCH_STEP,
     EpochReplayedError,
+    EpochSkippedError,
     RoundOpenedError,
     RoundOutsidePlanError,
     RoundReplayedError,
     RunChangedError,
     SignedTwiceError,
 )
-from client.refusals import OverLimitError
+from client.refusals import LedgerBehindError, OverLimitError
 from client.update import update
 from common import messages as wire
 from common.crypto import refusals
-from common.crypto.session import Advert, Reveal
+from common.crypto.roster import Roster
+from common.crypto.session import Advert, LastAdvert, Reveal, Session
 from common.entropy import SystemEntropy
 from common.errors import DataError, ProtocolError
+from simulations.rehearsal import seeded_identity
 from tests.support import (
     deal,
     describe,
@@ -149,7 +153,7 @@ def test_a_revocation_is_taken_and_an_addition_is_not() -> None:
     fewer = roster.without("elm").to_bytes()
     memory, reply = stages.advertise(ASH, Memory(), replace(CALL, roster=fewer))
     assert len(reply.sealed) == 3 * 98
-    assert ASH.party(memory).roster == roster.without("elm")
+    assert ASH.party.roster == roster.without("elm")
     with pytest.raises(refusals.RosterGrewError):
         stages.advertise(ASH, memory, replace(CALL, epoch=2, roster=roster.to_bytes()))
     few = roster.without("elm", "birch").to_bytes()
@@ -157,6 +161,121 @@ def test_a_revocation_is_taken_and_an_addition_is_not() -> None:
         stages.advertise(ASH, Memory(), replace(CALL, epoch=3, roster=few))
     with pytest.raises(refusals.OtherRosterError, match="no keys"):
         stages.advertise(replace(ASH, membership=None), Memory(), replace(CALL, epoch=4))
+
+
+def test_a_revocation_outlasts_a_lost_context_and_every_run_of_the_plan() -> None:
+    full, fewer = roster_of(PLAN), roster_of(PLAN).without("elm")
+    stages.advertise(ASH, Memory(), replace(CALL, roster=fewer.to_bytes()))
+    lines = ASH.ledger.sequence
+    for number, run in enumerate(("run", "next"), start=2):
+        call = wire.AdvertiseRequest(run, 0, number)
+        _, reply = stages.advertise(ASH, Memory(), call)
+        assert len(reply.sealed) == 3 * 98
+        with pytest.raises(refusals.RosterGrewError):
+            stages.advertise(ASH, Memory(), replace(call, epoch=number + 5, roster=full.to_bytes()))
+    # Told of it again, it notes no more than the epoch.
+    stages.advertise(ASH, Memory(), replace(CALL, epoch=9, roster=fewer.to_bytes()))
+    assert ASH.ledger.sequence == lines + 3
+    assert ASH.party.roster == fewer
+    kinds = [entry.kind for entry in ASH.ledger.read()[1]]
+    assert kinds[:2] == ["revoked", "epoch"]
+    assert kinds.count("revoked") == 1
+
+
+def test_a_revocation_is_of_one_plan_and_one_approved_roster() -> None:
+    fewer = roster_of(PLAN).without("elm")
+    stages.advertise(ASH, Memory(), replace(CALL, roster=fewer.to_bytes()))
+    other = small_institution(small_plan(name="another"))
+    assert replace(other, ledger=ASH.ledger).party.roster == roster_of(PLAN)
+    # Who is approved again, under new keys, is a member again.
+    assert ASH.membership is not None
+    members = {**fewer.members, "elm": seeded_identity("elm", 7).member("elm")}
+    renewed = replace(ASH.membership, roster=Roster(members=members))
+    assert replace(ASH, membership=renewed).party.roster == renewed.roster
+    assert ASH.party.roster == fewer
+
+
+@pytest.mark.parametrize(
+    ("revoked", "kind"),
+    [(("ash",), refusals.RevokedPeerError), (("elm", "birch"), refusals.ThresholdError)],
+)
+def test_a_revocation_that_leaves_nothing_to_go_on_with_is_not_taken(
+    revoked: tuple[str, ...], kind: type[Exception]
+) -> None:
+    few = roster_of(PLAN).without(*revoked).to_bytes()
+    with pytest.raises(kind):
+        stages.advertise(ASH, Memory(), replace(CALL, roster=few))
+    assert ASH.ledger.sequence == 0
+    assert ASH.party.roster == roster_of(PLAN)
+    stages.advertise(ASH, Memory(), CALL)
+
+
+def last_advert(epoch: int = 1) -> LastAdvert:
+    """Return what the server knows of ash once it has advertised for an epoch."""
+    _, reply = stages.advertise(ASH, Memory(), replace(CALL, epoch=epoch))
+    session = Session(
+        run="run",
+        plan_hash=PLAN.digest(),
+        roster_hash=roster_of(PLAN).digest,
+        round=0,
+        epoch=epoch,
+    )
+    return LastAdvert(session.digest(), Advert.from_bytes(reply.advert))
+
+
+def ask(last: bytes, *, joining: bool) -> None:
+    if joining:
+        stages.join(ASH, Memory(), wire.JoinRequest("next", ["elm", "ash"], [b"?", last]))
+    else:
+        stages.advertise(ASH, Memory(), replace(CALL, epoch=50, advert=last))
+
+
+@pytest.mark.parametrize("joining", [True, False], ids=["join", "advertise"])
+def test_a_ledger_behind_the_last_advert_is_refused(joining: bool) -> None:
+    for epoch in (1, 2):
+        last = last_advert(epoch)
+        assert last.advert.sequence == ASH.ledger.sequence == epoch
+    ask(last.to_bytes(), joining=joining)
+    forget(ASH)
+    with pytest.raises(LedgerBehindError, match=r"ends at line 0, .* signed at line 2"):
+        ask(last.to_bytes(), joining=joining)
+    assert ASH.ledger.sequence == 0
+
+
+@pytest.mark.parametrize("joining", [True, False], ids=["join", "advertise"])
+def test_an_advert_that_is_not_its_own_is_refused(joining: bool) -> None:
+    last = last_advert()
+    shorter = replace(last, advert=last.advert.model_copy(update={"sequence": 0}))
+    other = MEMBERS["birch"]
+    _, reply = stages.advertise(other, Memory(), CALL)
+    foreign = LastAdvert(last.session, Advert.from_bytes(reply.advert))
+    moved = replace(last, session=bytes(32))
+    for wrong, kind in (
+        (shorter, refusals.BadSignatureError),
+        (foreign, refusals.BadSignatureError),
+        (moved, refusals.OtherSessionError),
+    ):
+        with pytest.raises(kind):
+            ask(wrong.to_bytes(), joining=joining)
+    with pytest.raises(ProtocolError, match="is not version"):
+        ask(last.to_bytes()[:-1], joining=joining)
+    ask(b"", joining=joining)
+
+
+def test_without_keys_no_advert_can_be_its_own() -> None:
+    last, keyless = last_advert().to_bytes(), replace(ASH, membership=None)
+    stages.join(keyless, Memory(), wire.JoinRequest("next", ["elm"], [last]))
+    with pytest.raises(refusals.OtherRosterError, match="no keys"):
+        stages.join(keyless, Memory(), wire.JoinRequest("next", ["ash"], [last]))
+
+
+def test_an_epoch_far_ahead_is_refused_and_the_next_is_not() -> None:
+    for epoch, latest in ((1, 1 + EPOCH_STEP), (1 + EPOCH_STEP, 1 + 2 * EPOCH_STEP)):
+        stages.advertise(ASH, Memory(), replace(CALL, epoch=epoch))
+        for far in (latest + 1, 2**63 - 1):
+            with pytest.raises(EpochSkippedError, match=f"beyond {latest}"):
+                stages.advertise(ASH, Memory(), replace(CALL, epoch=far))
+    stages.advertise(ASH, Memory(), replace(CALL, epoch=2 + EPOCH_STEP))
 
 
 def test_epochs_outlast_a_lost_memory() -> None:

@@ -214,3 +214,24 @@ def test_labels_are_zero_and_one() -> None:
     labels = read_labels(pd.DataFrame({"bad": ["no", "yes", "no"]}), SCHEMA)
     assert labels.dtype == np.float32
     assert labels.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("cells", [[True, False], [True, False, None]])
+def test_truth_values_are_one_and_zero_beside_missing_ones_or_not(cells: list[object]) -> None:
+    flag = CategoricalColumn(name="flag", kind="categorical", values=(0, 1), missing="drop")
+    assert read_column(pd.Series(cells), flag)[:2].tolist() == [1, 0]
+
+
+def test_only_columns_that_make_features_are_needed() -> None:
+    assert [column.name for column in SCHEMA.inputs] == ["plain", "log", "gap", "grade"]
+    rows = frame()
+    without = rows.drop(columns=["sex", "bad"])
+    np.testing.assert_array_equal(encode(without, SCHEMA), encode(rows, SCHEMA))
+    with pytest.raises(KeyError, match="plain"):
+        encode(rows.drop(columns="plain"), SCHEMA)
+
+
+def test_operand_of_a_ratio_is_needed_though_it_is_no_feature() -> None:
+    fields = SCHEMA.model_dump()
+    fields["columns"][1]["feature"] = False
+    assert "log" in [column.name for column in FeatureSchema.model_validate(fields).inputs]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from common.errors import ConfigError, PlanError
 from common.plan import Plan, load_plan, plan_from_dict
 from common.schema import load_schema
-from tests.support import FIELDS, SIZES, plan_fields, small_plan
+from tests.support import FIELDS, SIZES, customer_plan, plan_fields, small_plan
 
 SECTIONS = (
     "model",
@@ -103,7 +103,8 @@ def test_hash_changes_with_every_value(section: str, key: str, value: object) ->
 
 
 def test_every_choice_of_the_plan_is_among_the_changes() -> None:
-    together = {("privacy", "noise"), *(("optimiser", k) for k in ("kind", "momentum", "second"))}
+    together = {("privacy", key) for key in ("noise", "unit", "rows_per_customer")}
+    together |= {("optimiser", key) for key in ("kind", "momentum", "second")}
     together |= {("pruning", "rewind"), ("pruning", "regrowth")}
     plan = small_plan().to_dict()
     keys = {(name, key) for name in SECTIONS for key in plan[name]} - together
@@ -323,3 +324,41 @@ def test_default_threshold_is_two_thirds_and_one(members: int, threshold: int) -
 def test_plain_sums_may_be_of_few() -> None:
     plan: Plan = small_plan(institutions=FIELDS["institutions"][:1], aggregation={"kind": "plain"})
     assert (plan.names, plan.threshold) == (("ash",), 1)
+
+
+def test_a_customer_as_the_unit_divides_what_a_row_may_move() -> None:
+    plan = small_plan()
+    assert (plan.customer_cap, plan.rows_per_unit, plan.row_norm) == (None, 1, 1.0)
+    plan = customer_plan(4, privacy={"max_grad_norm": 2.0})
+    assert (plan.customer_cap, plan.rows_per_unit, plan.row_norm) == (4, 4, 0.5)
+    named = customer_plan(1)
+    assert (named.customer_cap, named.rows_per_unit) == (1, 1)
+    by_record = small_plan(schema=FIELDS["schema"] | {"customer": "id"})
+    assert len({plan.digest() for plan in (plan, named, by_record)}) == 3
+    assert plan_from_dict(tomllib.loads(plan.to_toml())) == plan
+
+
+@pytest.mark.parametrize(
+    ("customer", "privacy", "problem"),
+    [
+        (None, {"unit": "id"}, r"unknown unit 'id'; known: record: set privacy\.unit"),
+        ("id", {"unit": "x0"}, r"unknown unit 'x0'; known: record, id: set privacy\.unit"),
+        ("id", {"unit": "ID"}, "unknown unit 'ID'; known: record, id"),
+        ("id", {"unit": ""}, "unknown unit ''; known: record, id"),
+        (
+            "id",
+            {"rows_per_customer": 2},
+            "rows_per_customer 2 caps nothing where the unit is a rec",
+        ),
+        ("id", {"unit": "id", "rows_per_customer": 0}, r"privacy\.rows_per_customer 0"),
+        ("id", {"unit": "id", "rows_per_customer": 1_001}, r"privacy\.rows_per_customer 1001"),
+        ("record", {}, "customer column has the name of the other unit, 'record': rename"),
+    ],
+)
+def test_a_unit_is_a_record_or_the_customer_that_the_schema_names(
+    customer: str | None, privacy: dict[str, Any], problem: str
+) -> None:
+    schema = FIELDS["schema"] | ({} if customer is None else {"customer": customer})
+    with pytest.raises(PlanError, match=problem) as caught:
+        small_plan(schema=schema, privacy=privacy)
+    assert "\n" not in str(caught.value)

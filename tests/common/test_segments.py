@@ -6,11 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.descriptor import RoundDescriptor
-from common.errors import ProtocolError
+from common.errors import BudgetError, ProtocolError
 from common.plan import Plan
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.segments import NOISE_TAIL, TEST, UPDATE, VALIDATION, evaluation_rounds, segments_of
-from tests.support import describe, small_plan, start_of
+from common.segments import (
+    NOISE_TAIL,
+    TEST,
+    UPDATE,
+    VALIDATION,
+    counting_noise,
+    evaluation_mechanism,
+    evaluation_rounds,
+    require_countable,
+    segments_of,
+)
+from tests.support import customer_plan, describe, small_plan, start_of
 
 
 def timed(rounds: int, evaluations: int) -> Plan:
@@ -81,3 +91,34 @@ def test_both_sides_derive_the_same_descriptor() -> None:
     again = describe(small_plan(), start_of(plan))
     assert RoundDescriptor.from_json(sent) == again
     assert describe(small_plan(privacy={"epsilon": 2.0}), start_of(plan)).segments != again.segments
+
+
+NOISED = {"noise": "gaussian", "epsilon": 1.0}
+
+
+@pytest.mark.parametrize("name", [VALIDATION, TEST])
+def test_counts_hide_all_rows_of_a_unit_at_the_same_price(name: str) -> None:
+    record, customer = small_plan(evaluation=NOISED), customer_plan(4, evaluation=NOISED)
+    assert evaluation_mechanism(customer, name) == evaluation_mechanism(record, name)
+    assert counting_noise(customer, name) == 4 * counting_noise(record, name)
+    assert counting_noise(customer, name, 9) == 3 * counting_noise(customer, name)
+    (*_, counted) = segments_of(customer, 6, 40)
+    assert counted.bound >= 200 + NOISE_TAIL * counting_noise(customer, TEST)
+
+
+def test_counts_that_overflow_the_ring_are_refused_before_a_round() -> None:
+    ring = {"ring_bits": 16}
+    require_countable(small_plan(evaluation=NOISED, aggregation=ring))
+    require_countable(customer_plan(100, evaluation=NOISED))
+    with pytest.raises(BudgetError, match=r"ring of 16 bits: raise .* privacy\.rows_per_customer"):
+        require_countable(customer_plan(1_000, evaluation=NOISED, aggregation=ring))
+
+
+def test_an_update_is_bounded_by_what_its_rows_and_its_noise_may_be() -> None:
+    # The rate is given: the automatic one follows the row's clip.
+    rate = {"learning_rate": 0.1}
+    (one,) = segments_of(small_plan(training=rate), 0, 10)
+    (four,) = segments_of(customer_plan(4, training=rate), 0, 10)
+    (quiet,) = segments_of(small_plan(training=rate, privacy={"epsilon": "none"}), 0, 10)
+    noise = one.bound - quiet.bound
+    assert four.bound == pytest.approx(quiet.bound / 4 + noise)

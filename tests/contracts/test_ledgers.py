@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.entries import Mark, Place
+from client.entries import Mark, Place, Shrunk
 from client.ledger import Ledger, Store
 from client.limits import Limits
 from client.policy import (
@@ -183,6 +183,26 @@ def test_a_round_is_opened_once_in_a_run(ledger: Ledger) -> None:
             ledger.mark("opened", at(past, epoch=9), NOON)
     ledger.mark("opened", at(0, epoch=1, run="other"), NOON)
     assert [ledger.standing(run, "aa").opened for run in ("run", "other", "new")] == [2, 0, -1]
+
+
+def test_a_mark_returns_the_number_of_its_line(ledger: Ledger) -> None:
+    assert ledger.mark("epoch", at(0, epoch=1), NOON) == 1
+    charge(ledger, at(0))
+    assert ledger.mark("epoch", at(0, epoch=2), NOON) == ledger.sequence == 5
+
+
+def test_a_roster_after_revocations_is_of_its_plan_and_approved_roster(
+    ledger: Ledger, store: Store
+) -> None:
+    assert ledger.roster("aa", "full") == b""
+    ledger.revoke(at(0), Shrunk("full", b"fewer"), NOON)
+    ledger.revoke(at(0, plan="bb"), Shrunk("full", b"others"), NOON)
+    for seen in (ledger, ledger_on(store)):
+        assert (seen.roster("aa", "full"), seen.roster("bb", "full")) == (b"fewer", b"others")
+        assert seen.roster("aa", "approved since") == seen.roster("cc", "full") == b""
+    ledger.revoke(at(3, run="next"), Shrunk("full", b"fewest"), NOON)
+    assert ledger_on(store).roster("aa", "full") == b"fewest"
+    assert ledger.verify() == 3
 
 
 def test_what_is_stored_comes_back_after_a_restart(ledger: Ledger, store: Store) -> None:

@@ -1,6 +1,7 @@
 """The two Flower apps on a real SuperLink with three SuperNodes over loopback."""
 
 import csv
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -102,6 +103,10 @@ def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path
             (str(number), "3") for number in range(ROUNDS + 1)
         ]
         assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"], "a round was repeated"
+
+    # Beside the SuperLink, which was told of no other place.
+    (adverts,) = (tmp_path / "state").iterdir()
+    assert len(json.loads(adverts.read_bytes())) == len(NAMES)
 
     assert [int(row["weights_kept"]) for row in rows] == kept
     assert kept[-1] == round(layout.size * (1 - deepest(plan)))

@@ -7,9 +7,10 @@ from client.app import build_app as build_client
 from common.entropy import SeededEntropy
 from common.errors import AggregationError, ConfigError, PlanError
 from common.plan import Plan
-from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, Task, app, build_app
+from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, Task, app, build_app
 from server.model import GlobalModel
 from server.rounds import RoundReport
+from server.store import stored_adverts
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from simulations.rehearsal import seeded_roster
 from tests.support import roster_of, small_institution, small_plan
@@ -67,7 +68,7 @@ def test_a_run_that_is_cut_short_finishes_with_its_last_round(end: type[BaseExce
             raise end
         kept.append(model)
 
-    task = Task(PLAN, keep, roster_of(PLAN), finished.append)
+    task = Task(PLAN, keep, roster_of(PLAN), finish=finished.append)
     with pytest.raises(end):
         build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
     assert finished == kept
@@ -79,7 +80,7 @@ def test_a_run_without_a_finished_round_has_nothing_to_finish() -> None:
         raise KeyboardInterrupt
 
     finished: list[GlobalModel] = []
-    task = Task(PLAN, keep, roster_of(PLAN), finished.append)
+    task = Task(PLAN, keep, roster_of(PLAN), finish=finished.append)
     with pytest.raises(KeyboardInterrupt):
         build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
     assert finished == []
@@ -92,8 +93,11 @@ def test_deployed_app_takes_plan_and_folder_from_the_run(tmp_path: Path) -> None
         PLAN_KEY: str(tmp_path / "plan.toml"),
         ROSTER_KEY: str(tmp_path / "roster.json"),
         OUT_KEY: str(tmp_path / "run"),
+        STATE_KEY: str(tmp_path / "state"),
     }
     app(grid_of(PLAN), context_of(**config))
+    known = stored_adverts(tmp_path / "state", "another plan").of(roster_of(PLAN))
+    assert tuple(known) == PLAN.names
     assert (tmp_path / "run" / "model.safetensors").is_file()
     assert len((tmp_path / "run" / "rounds.csv").read_text().splitlines()) == 1 + 3
     assert (tmp_path / "run" / "model.onnx").is_file()

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
@@ -8,8 +9,10 @@ from flwr.clientapp import ClientApp
 from common import messages as wire
 from common.errors import AggregationError
 from server import exchange as module
+from server.adverts import Adverts
 from server.exchange import TRIPS, Exchange
 from simulations.grid import SERVER_NODE, Absent, InProcessGrid, nobody_leaves
+from simulations.rehearsal import Rehearsal
 
 NAMES = ("ash", "birch", "cedar")
 NODES = dict(zip((5, 6, 7), NAMES, strict=True))
@@ -72,6 +75,27 @@ def test_replies_are_known_by_name() -> None:
     assert answered(exchange) == list(NAMES)
     assert list(ask(exchange, ["birch"])) == ["birch"]
     assert ask(exchange, []) == {}
+
+
+def test_members_are_asked_to_join_with_what_is_known_of_them() -> None:
+    asked: list[wire.JoinRequest] = []
+
+    def noting(message: Message, name: str) -> Message:
+        if message.metadata.message_type == "query.join":
+            asked.append(wire.JoinRequest.from_record(message.content))
+        return honest(message, name)
+
+    rehearsal = replace(Rehearsal.of(3), names=NAMES)
+    adverts = Adverts()
+    for roster in (rehearsal.roster, None):
+        exchange = Exchange(serve(noting), 5.0, roster, adverts)
+        exchange.join("run", NAMES, PLAN_HASH)
+        adverts.keep(rehearsal.roster, rehearsal.session, rehearsal.offers)
+        Exchange(serve(noting), 5.0, roster, adverts).join("run", NAMES, PLAN_HASH)
+    known = adverts.of(rehearsal.roster)
+    assert asked[:3] == [wire.JoinRequest("run")] * 3
+    assert asked[3:6] == [wire.JoinRequest("run", list(NAMES), list(known.values()))] * 3
+    assert asked[6:] == [wire.JoinRequest("run")] * 6
 
 
 def only_for(name: str, wrong: Answer) -> Answer:

@@ -136,7 +136,8 @@ def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
     assert outcome.code == 0
     lines = outcome.out.splitlines()
     (budget,) = (line for line in lines if line.startswith("epsilon="))
-    assert budget.endswith("at delta 1e-05  noise=local  noise_source=csprng discrete gaussian")
+    assert budget.endswith("at delta 1e-05  unit=record")
+    assert "noise=local  noise_source=csprng discrete gaussian" in lines
     assert any(line.startswith("evaluation=discrete Gaussian counts") for line in lines)
     assert "aggregation=secure: two trips, signed keys" in lines
     assert "simulated from a seed, so it protects nobody" in outcome.out

@@ -94,7 +94,7 @@ def forget_openings(monkeypatch: pytest.MonkeyPatch) -> None:
         return memory, right(institution, memory, request)[1]
 
     monkeypatch.setattr(stages, "unmask", forgetful)
-    monkeypatch.setattr(Ledger, "mark", lambda *_: None)
+    monkeypatch.setattr(Ledger, "mark", lambda *_: 0)
 
 
 def test_a_second_opening_of_an_epoch_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_repeated_round_is_noticed_once_institutions_open_it(
 ) -> None:
     monkeypatch.setattr(faults, "DEVIATIONS", ("repeat opened round",))
     play_all(20)
-    monkeypatch.setattr(Ledger, "mark", lambda *_: None)
+    monkeypatch.setattr(Ledger, "mark", lambda *_: 0)
     monkeypatch.setattr(policy, "require_round", lambda *_: None)
     monkeypatch.setattr(update, "require_round", lambda *_: None)
     with pytest.raises(ViolationError, match="the opened sums determine a member"):

@@ -135,7 +135,8 @@ def test_file_is_dealt_evenly_unless_asked(loans: Path) -> None:
         return assemble(chosen)
 
     even = deal(None)
-    assert set(sizes(even).values()) == {1_000}
+    # Customers are dealt evenly and whole; what they borrowed varies.
+    assert all(abs(size - 1_000) < 50 for size in sizes(even).values())
     assert even.plan.digest() == deal("iid").plan.digest()
     assert max(sizes(deal("natural")).values()) > 1_400
     again, other = deal(None), deal(None, seed=1)
@@ -196,7 +197,7 @@ def test_plan_that_cannot_run_is_refused_before_it_starts(
     [
         (lambda rows: rows.assign(default=0), "part 0: all .* training rows have the same label"),
         (lambda rows: rows.head(600), "part 0: .* rows are fewer than one batch of"),
-        (lambda rows: rows.head(149), "149 rows cannot be dealt to 3 institutions"),
+        (lambda rows: rows.head(149), "143 customers cannot be dealt to 3 institutions"),
     ],
     ids=["one class", "few rows", "too few to deal"],
 )

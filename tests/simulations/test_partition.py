@@ -31,14 +31,39 @@ def table() -> Table:
     return Table(pooled(consortium(loans=400)), load_schema("credit_consortium"))
 
 
+@pytest.fixture(scope="module")
+def singly(table: Table) -> Table:
+    """Return the same loans under a schema that knows no customers."""
+    ignored = (*table.schema.ignored, "customer_id")
+    return Table(
+        table.frame, table.schema.model_copy(update={"customer": None, "ignored": ignored})
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("institutions", [1, 3, 10, 13])
-def test_every_row_is_in_exactly_one_part(table: Table, kind: str, institutions: int) -> None:
-    parts = table.deal(kind, institutions)
+def test_every_row_is_in_exactly_one_part(
+    table: Table, singly: Table, kind: str, institutions: int, whole: bool
+) -> None:
+    parts = (table if whole else singly).deal(kind, institutions)
     assert len(parts) == institutions
     assert min(map(len, parts)) >= LEAST_ROWS
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(table.frame)))
     assert all(np.all(np.diff(part) > 0) for part in parts)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "purpose"])
+def test_a_customer_is_held_by_one_institution(table: Table, singly: Table, kind: str) -> None:
+    def most_holders(of: Table) -> int:
+        holders = np.empty(len(table.frame), int)
+        for holder, part in enumerate(of.deal(kind)):
+            holders[part] = holder
+        return int(pd.Series(holders).groupby(table.frame["customer_id"]).nunique().max())
+
+    assert most_holders(table) == 1
+    # What is a customer's own keeps it together even row by row, unless groups are split.
+    assert (most_holders(singly) > 1) == (kind not in {"natural", "income", "institution"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,9 +81,11 @@ def test_natural_gives_each_institution_its_own(table: Table) -> None:
     assert holders == [{f"bank-{index:02d}"} for index in range(10)]
 
 
-def test_iid_is_even(table: Table) -> None:
+def test_iid_is_even(table: Table, singly: Table) -> None:
+    assert {len(part) for part in singly.deal("iid")} == {400}
     parts = table.deal("iid")
-    assert {len(part) for part in parts} == {400}
+    customers = {table.frame["customer_id"].iloc[part].nunique() for part in parts}
+    assert max(customers) - min(customers) <= 1
     rates = table.rates(parts)
     assert max(rates) - min(rates) < 0.12
 
@@ -69,8 +96,8 @@ def test_dirichlet_skews_labels_and_leaves_no_class_out(table: Table) -> None:
     assert 0 < min(rates) < max(rates) < 1
 
 
-def test_quantity_falls_with_rank(table: Table) -> None:
-    sizes = [len(part) for part in table.deal("quantity")]
+def test_quantity_falls_with_rank(singly: Table) -> None:
+    sizes = [len(part) for part in singly.deal("quantity")]
     assert sizes == sorted(sizes, reverse=True)
     # Beyond the floor of LEAST_ROWS, the first has 1 / sum(rank^-1.5) of the rest.
     rest = 4_000 - 10 * LEAST_ROWS
@@ -90,9 +117,9 @@ def test_column_merges_neighbours_when_there_are_too_many_values(table: Table) -
     assert max(map(len, incomes)) < 3 * min(map(len, incomes))
 
 
-def test_rare_value_joins_its_neighbour(table: Table) -> None:
+def test_rare_value_joins_its_neighbour(singly: Table) -> None:
     bands = np.repeat(["18-29", "30-44", "45-59"], [500, 7, 493])
-    rare = Table(table.frame.head(1_000).assign(age_band=bands), table.schema)
+    rare = Table(singly.frame.head(1_000).assign(age_band=bands), singly.schema)
     sizes = sorted(len(part) for part in rare.deal("age_band", 2))
     assert sizes == [500, 500]
 
@@ -129,13 +156,16 @@ def test_absent_column_is_refused(table: Table) -> None:
 
 
 @pytest.mark.parametrize("institutions", [0, -1, 81])
-def test_too_many_institutions_are_refused(table: Table, institutions: int) -> None:
+def test_too_many_institutions_are_refused(table: Table, singly: Table, institutions: int) -> None:
     with pytest.raises(DataError, match="at least 50 rows: ask for 1 to 80"):
-        table.deal("iid", institutions)
+        singly.deal("iid", institutions)
+    most = table.frame["customer_id"].nunique() // 50
+    with pytest.raises(DataError, match=f"at least 50 customers: ask for 1 to {most}"):
+        table.deal("iid", most + 1 if institutions > 0 else institutions)
 
 
-def test_part_below_the_floor_is_refused(table: Table) -> None:
+def test_part_below_the_floor_is_refused(singly: Table) -> None:
     bands = np.repeat(["18-29", "30-44"], [75, 75])
-    small = Table(table.frame.head(150).assign(age_band=bands), table.schema)
+    small = Table(singly.frame.head(150).assign(age_band=bands), singly.schema)
     with pytest.raises(DataError, match="fewer than 3 institutions"):
         small.deal("age_band", 3)

@@ -85,7 +85,7 @@ def rehearsed() -> tuple[Performance, Json]:
     rehearsal = replace(Rehearsal.of(4), length=6)
     recorders = {name: Recorder(name) for name in rehearsal.names}
     rehearsal.__dict__["advertised"] = {
-        name: secagg.advertise(party, rehearsal.session, recorders[name])
+        name: secagg.advertise(party, rehearsal.session, rehearsal.sequence, recorders[name])
         for name, party in rehearsal.parties.items()
     }
     draw = np.random.default_rng(0)
@@ -109,6 +109,7 @@ def rehearsed() -> tuple[Performance, Json]:
     }
     return performance, {
         "terms": {"threshold": rehearsal.terms.threshold, "colluders": rehearsal.terms.colluders},
+        "sequence": rehearsal.sequence,
         "roster": rehearsal.roster.to_bytes().decode(),
         "roster_hash": rehearsal.roster.digest,
         "descriptor": performance.descriptor.to_json(),
@@ -142,6 +143,8 @@ def refused(performance: Performance) -> Iterator[Json]:
     one, two = good[names[1]], good[names[2]]
     forged = one.advert.model_copy(update={"mask_public": flip(one.advert.mask_public)})
     yield accept("bad-signature", descriptor, good | {names[1]: replace(one, advert=forged)})
+    later = one.advert.model_copy(update={"sequence": one.advert.sequence + 1})
+    yield accept("bad-signature", descriptor, good | {names[1]: replace(one, advert=later)})
     yield accept("bad-signature", descriptor, good | {names[1]: two})
     mine = good[names[0]].advert.model_copy(update={"seed_hash": bytes(32)})
     yield accept(

@@ -81,7 +81,8 @@ def party(name: str) -> Party:
 
 
 def begin(name: str) -> tuple[Prepared, Offer]:
-    return secagg.advertise(party(name), SESSION, replayed(ROUND["institutions"][name]["drawn"]))
+    drawn = replayed(ROUND["institutions"][name]["drawn"])
+    return secagg.advertise(party(name), SESSION, ROUND["sequence"], drawn)
 
 
 def masked(name: str) -> tuple[Masked, ring.RingVector]:

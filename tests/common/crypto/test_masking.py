@@ -23,6 +23,7 @@ class Party:
             seal_public=bytes(32),
             seed_hash=bytes(32),
             root=bytes(32),
+            sequence=0,
             signature=bytes(64),
         )
 

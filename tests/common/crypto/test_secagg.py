@@ -187,7 +187,7 @@ def cheat(name: str, sealed: tuple[bytes, ...]) -> Rehearsal:
     prepared, offer = FIVE.advertised[name]
     draft = offer.advert.model_copy(update={"root": merkle.root(sealed)})
     key = FIVE.parties[name].identity.signing_private
-    signature = sign(key, SIGNED_ADVERT, draft.statement(FIVE.session, name))
+    signature = sign(key, SIGNED_ADVERT, draft.statement(FIVE.session.digest(), name))
     advert = draft.model_copy(update={"signature": signature})
     cheating = (prepared.model_copy(update={"advert": advert}), Offer(advert, sealed))
     rehearsal.__dict__["advertised"] = FIVE.advertised | {name: cheating}
@@ -269,7 +269,7 @@ def resigned(name: str, **keys: bytes) -> Offer:
     """Return an offer with other public keys, signed by its owner."""
     draft = FIVE.offers[name].advert.model_copy(update=keys)
     private = FIVE.parties[name].identity.signing_private
-    signature = sign(private, SIGNED_ADVERT, draft.statement(FIVE.session, name))
+    signature = sign(private, SIGNED_ADVERT, draft.statement(FIVE.session.digest(), name))
     return Offer(draft.model_copy(update={"signature": signature}), FIVE.offers[name].sealed)
 
 

@@ -11,10 +11,12 @@ from common.crypto.refusals import (
     BadSignatureError,
     OtherRosterError,
     OtherSessionError,
+    RevokedPeerError,
     UnknownPeerError,
 )
 from common.crypto.session import (
     Advert,
+    LastAdvert,
     Offer,
     Reveal,
     bitmap,
@@ -45,6 +47,7 @@ adverts = st.builds(
     seal_public=keys,
     seed_hash=keys,
     root=keys,
+    sequence=st.integers(0, 2**64 - 1),
     signature=st.binary(min_size=64, max_size=64),
 )
 reveals = st.lists(
@@ -66,8 +69,11 @@ def test_every_field_enters_every_hash() -> None:
     advert = REHEARSAL.offers["bank-0000"].advert
     assert len({session.tag for session in sessions}) == 6
     assert len({seed_hash(bytes(32), session, "a") for session in sessions}) == 6
-    assert len({advert.statement(session, "a") for session in sessions}) == 6
-    assert advert.statement(SESSION, "a") != advert.statement(SESSION, "b")
+    assert len({advert.statement(session.digest(), "a") for session in sessions}) == 6
+    digest = SESSION.digest()
+    assert advert.statement(digest, "a") != advert.statement(digest, "b")
+    longer = advert.model_copy(update={"sequence": advert.sequence + 1})
+    assert advert.statement(digest, "a") != longer.statement(digest, "a")
     assert seed_hash(bytes(32), SESSION, "a") != seed_hash(bytes(32), SESSION, "b")
 
 
@@ -90,12 +96,12 @@ def test_the_following_session_is_the_next_round_and_epoch() -> None:
 
 
 @given(adverts)
-def test_an_advert_takes_201_bytes_and_round_trips(advert: Advert) -> None:
+def test_an_advert_takes_209_bytes_and_round_trips(advert: Advert) -> None:
     data = advert.to_bytes()
-    assert len(data) == 201
+    assert len(data) == 209
     assert Advert.from_bytes(data) == advert
     for bad in (data[:-1], data + b"\0", b"", b"\1" + data[1:]):
-        with pytest.raises(ProtocolError, match="is not version 2"):
+        with pytest.raises(ProtocolError, match="is not version 3"):
             Advert.from_bytes(bad)
 
 
@@ -109,6 +115,41 @@ def test_an_advert_is_signed_as_a_whole(field: str) -> None:
     refusal = OtherSessionError if field == "session_tag" else BadSignatureError
     with pytest.raises(refusal):
         advert.model_copy(update={field: flipped}).require(SESSION, REHEARSAL.roster, "bank-0000")
+
+
+def test_the_length_of_the_ledger_is_signed_too() -> None:
+    advert = REHEARSAL.offers["bank-0000"].advert
+    assert advert.sequence == REHEARSAL.sequence > 0
+    for wrong in (0, advert.sequence - 1, advert.sequence + 1, 2**64 - 1):
+        with pytest.raises(BadSignatureError):
+            advert.model_copy(update={"sequence": wrong}).require(
+                SESSION, REHEARSAL.roster, "bank-0000"
+            )
+
+
+@given(st.binary(min_size=32, max_size=32), adverts)
+def test_a_last_advert_round_trips(session: bytes, advert: Advert) -> None:
+    last = LastAdvert(session, advert)
+    data = last.to_bytes()
+    assert len(data) == 241
+    assert LastAdvert.from_bytes(data) == last
+    for bad in (data[:-1], data + b"\0", data[1:], data[32:], b""):
+        with pytest.raises(ProtocolError, match="is not version 3"):
+            LastAdvert.from_bytes(bad)
+
+
+def test_an_owner_knows_its_last_advert_without_knowing_the_session() -> None:
+    advert, digest = REHEARSAL.offers["bank-0000"].advert, SESSION.digest()
+    LastAdvert(digest, advert).require(REHEARSAL.roster, "bank-0000")
+    LastAdvert(digest, advert).require(REHEARSAL.roster.without("bank-0001"), "bank-0000")
+    with pytest.raises(BadSignatureError):
+        LastAdvert(digest, advert).require(REHEARSAL.roster, "bank-0001")
+    with pytest.raises(BadSignatureError):
+        LastAdvert(digest[:8] + bytes(24), advert).require(REHEARSAL.roster, "bank-0000")
+    with pytest.raises(OtherSessionError):
+        LastAdvert(SESSION.following().digest(), advert).require(REHEARSAL.roster, "bank-0000")
+    with pytest.raises(RevokedPeerError):
+        LastAdvert(digest, advert).require(REHEARSAL.roster.without("bank-0000"), "bank-0000")
 
 
 def test_an_advert_is_signed_for_one_name_and_session() -> None:

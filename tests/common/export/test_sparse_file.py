@@ -12,8 +12,10 @@ from common.errors import ModelError
 from common.export.sparse_file import MAGIC, read_sparse, sparse_bytes
 from common.layout import layout_of
 from common.plan import ModelPlan
+from common.pruning.allocation import ALLOCATIONS
 from common.pruning.compaction import CompactModel, compact, unpruned
-from common.pruning.masks import prune
+from common.pruning.granularity import single_weights
+from common.pruning.selection import prune
 from tests.common.export.exports import METADATA, MODELS, WIDTH, pruned
 
 MODEL = MODELS["wide and deep"]
@@ -59,7 +61,8 @@ def test_file_at_90_percent_is_seven_times_smaller() -> None:
     layout = layout_of(model, 64)
     weights = np.random.default_rng(0).normal(0, 0.1, layout.size).astype(np.float32)
     whole = np.ones(layout.size, np.bool_)
-    mask = prune(np.abs(weights), whole, layout.protected(biases=False), 0.9)
+    units = single_weights(layout, layout.protected(biases=False), 0)
+    mask = prune(np.abs(weights), whole, units, 0.9, ALLOCATIONS.require("global"))
 
     def ratio(model: CompactModel) -> float:
         return 4 * layout.size / len(sparse_bytes(model, METADATA))

@@ -8,7 +8,7 @@ from common.entropy import SeededEntropy
 from common.model import Network
 from common.plan import Plan
 from common.privacy.budgets import NOISE_TRAVEL, QUIET_RATE, learning_rate, training_mechanism
-from tests.support import WIDTH, small_examples, small_plan
+from tests.support import WIDTH, customer_plan, small_examples, small_plan
 
 SCHEDULE = {"rounds": 6, "steps": 2, "sample_rate": 0.2}
 
@@ -85,3 +85,9 @@ def test_automatic_rate_follows_its_formula() -> None:
     sigma = training_mechanism(plan).noise_multiplier
     walk = learning_rate(plan) * sigma / (batch * sqrt(4)) * sqrt(12)
     assert walk == pytest.approx(NOISE_TRAVEL)
+
+
+def test_a_quiet_rate_follows_the_clip_of_a_row_and_a_noisy_one_the_noise_of_a_unit() -> None:
+    quiet, noisy = ({"epsilon": epsilon} for epsilon in ("none", 0.3))
+    assert learning_rate(customer_plan(4, privacy=quiet)) == 4 * QUIET_RATE
+    assert learning_rate(customer_plan(4, privacy=noisy)) == learning_rate(private_plan(0.3))

@@ -24,7 +24,7 @@ from common.privacy.shared import (
     shared_grid,
 )
 from common.segments import GRADIENT, segments_of
-from tests.support import small_plan
+from tests.support import customer_plan, small_plan
 
 
 def shared_plan(**sections: Any) -> Plan:
@@ -114,3 +114,14 @@ def test_rate_follows_the_noise_that_adds_up() -> None:
     adam = shared_plan(optimiser={"kind": "adam"})
     assert learning_rate(adam) == pytest.approx(NOISE_TRAVEL / sqrt(6))
     assert layout_of(plan.model, plan.schema_.width).size == 85
+
+
+def test_noise_covers_a_customer_and_sums_saturate_at_what_rows_may_be() -> None:
+    shared: dict[str, Any] = {"privacy": {"noise": "shared"}, "training": {"steps": 1}}
+    record, customer = shared_plan(), customer_plan(4, **shared)
+    assert largest_sum(customer) == largest_sum(record) / 4
+    # The same noise for the whole of a unit, on a grid four times as fine.
+    assert shared_grid(customer).noise_sd == pytest.approx(shared_grid(record).noise_sd, rel=0.02)
+    assert shared_grid(customer).step < shared_grid(record).step
+    used = largest_sum(customer) / shared_grid(customer).step
+    assert used + SHARE_TAIL * shared_grid(customer).sigma <= ring_levels(customer) + 1

@@ -1,0 +1,162 @@
+"""A finished model as it is used: checked against the plan beside it, run by onnxruntime.
+
+The checks tell a mix-up, not a forgery: whoever can write ``model.onnx`` can write what it
+says of itself. A model brings no code and opens no file: operators are ONNX's own, weights
+stand in the file, and the file is no larger than the plan's network.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from common.encoding import Features
+from common.errors import ModelError
+from common.export.onnx_file import FEATURES, LOGIT, ONNX, SCORE
+from common.facts import metadata_of
+from common.layout import layout_of
+from common.plan import Plan, load_plan
+from common.schema import FeatureSchema
+
+PLAN = "plan.toml"
+ANSWERS = (LOGIT, SCORE)
+
+BLOCK = 4_096
+"""Rows a run of the network: its activations stay in the processor's cache."""
+BESIDES = 2**20
+"""Bytes a model file may hold beside the weights of the dense network: names, graph, metadata."""
+
+
+class Predictions(NamedTuple):
+    """What the network says of n rows: log-odds and probabilities, float32 [n] each."""
+
+    logits: Features
+    scores: Features
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scorer:
+    """A checked model: the schema of its tables and its session."""
+
+    schema: FeatureSchema
+    session: ort.InferenceSession
+    source: str
+
+    def predict(self, features: Features) -> Predictions:
+        """Return log-odds and scores of encoded rows [n, width].
+
+        Raises:
+            ModelError: the network fails, or does not answer each row with a finite number.
+        """
+        with _damage_of(self.source):
+            parts = [
+                self.session.run(ANSWERS, {FEATURES: features[start : start + BLOCK]})
+                for start in range(0, len(features), BLOCK)
+            ]
+        empty = np.empty(0, np.float32)
+        both = (np.concatenate([empty, *part]) for part in zip(*parts, strict=True))
+        logits, scores = both if parts else (empty, empty)
+        if not (logits.shape == scores.shape == features.shape[:1] and np.isfinite(logits).all()):
+            raise ModelError(
+                f"{self.source}: does not answer each row with a finite number: the model has"
+                " diverged or is damaged: train or export it again"
+            )
+        return Predictions(logits, scores)
+
+    def logits(self, features: Features) -> Features:
+        """Return the log-odds of encoded rows [n, width]."""
+        return self.predict(features).logits
+
+
+def load_scorer(directory: Path, threads: int = 0) -> Scorer:
+    """Read ``plan.toml`` and ``model.onnx`` of a model's directory; threads 0 is one a core.
+
+    Raises:
+        PlanError: the plan is missing or wrong.
+        ModelError: the model is missing, damaged, another plan's, or more than a network.
+    """
+    plan, path = load_plan(directory / PLAN), directory / ONNX
+    data = _read(path, 4 * layout_of(plan.model, plan.schema_.width).size + BESIDES)
+    _require_network(data, path)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # Its faults are told in one line, here.
+    # Threads that wait must not take a core from those that read and encode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    with _damage_of(path):
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    _require_interface(session, path)
+    _require_plan(session, plan, path)
+    return Scorer(plan.schema_, session, str(path))
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file: name a directory that holds it") from error
+    if len(data) > most:
+        raise ModelError(
+            f"{path}: more than {most} bytes, the most that the plan's network takes: it is not"
+            " this plan's model"
+        )
+    return data
+
+
+@contextmanager
+def _damage_of(source: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # The errors of protobuf and the runtime share no other parent.
+        raise ModelError(f"{source}: damaged or no ONNX model: export it again") from error
+
+
+def _require_network(data: bytes, path: Path) -> None:
+    """Refuse a graph that names files, holds programs or needs operators that are not ONNX's."""
+    with _damage_of(path):
+        model = onnx.load_model_from_string(data)
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    weights = [*model.graph.initializer, *(attribute.t for attribute in attributes)]
+    if any(weight.data_location == onnx.TensorProto.EXTERNAL for weight in weights):
+        raise ModelError(f"{path}: its weights lie in other files: export it into one")
+    foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    if (
+        foreign
+        or model.functions
+        or model.graph.sparse_initializer
+        or any(
+            attribute.HasField("g")
+            or attribute.HasField("sparse_tensor")
+            or attribute.graphs
+            or attribute.tensors
+            for attribute in attributes
+        )
+    ):
+        raise ModelError(f"{path}: is more than a network of ONNX's own operators: export it again")
+
+
+def _require_interface(session: ort.InferenceSession, path: Path) -> None:
+    taken = {(node.name, node.type, len(node.shape)) for node in session.get_inputs()}
+    given = {(node.name, node.type, len(node.shape)) for node in session.get_outputs()}
+    wanted = {(name, "tensor(float)", 1) for name in ANSWERS}
+    if taken != {(FEATURES, "tensor(float)", 2)} or not wanted <= given:
+        raise ModelError(
+            f"{path}: does not take {FEATURES!r} and give {LOGIT!r} and {SCORE!r}: export it again"
+        )
+
+
+def _require_plan(session: ort.InferenceSession, plan: Plan, path: Path) -> None:
+    said, wanted = session.get_modelmeta().custom_metadata_map, metadata_of(plan)
+    if said.get("plan_sha256") != wanted["plan_sha256"]:
+        raise ModelError(
+            f"{path}: is the model of plan {said.get('plan_sha256', 'unknown')[:12]}, and"
+            f" {PLAN} is {plan.digest()[:12]}: keep the files of one model together"
+        )
+    if said.get("features") != wanted["features"]:
+        raise ModelError(f"{path}: its features are not those of {PLAN}: export it again")
