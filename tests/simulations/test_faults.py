@@ -39,8 +39,8 @@ REFUSED_TO_DEVIATING = {
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger("fedprune").setLevel(logging.CRITICAL)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "fedprune")
 
 
 def play_all(seeds: int) -> None:
