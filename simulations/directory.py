@@ -11,7 +11,14 @@ from common.errors import ConfigError
 from server.store import PARTIAL, write_atomically
 
 LOCK = ".lock"
-RESULTS = ("summary.json", "rounds.csv", "plan.toml", "model.safetensors", "curves.svg")
+RESULTS = (
+    "summary.json",
+    "rounds.csv",
+    "plan.toml",
+    "model.safetensors",
+    "curves.svg",
+    "audit.json",
+)
 OURS = {LOCK, *RESULTS, *(name + PARTIAL for name in RESULTS)}
 """What a run may write; a killed one leaves a partial file behind."""
 
