@@ -159,7 +159,7 @@ def _compute(
     for segment in descriptor.segments:
         network.load(weights, mask)
         if segment.name == UPDATE:
-            update = train(network, splits.train, _local_steps(institution), stream)
+            update = train(network, splits.train, local_steps(plan, institution.name), stream)
             weight = plan.weight(institution.name)
             values[UPDATE] = weight * update[mask].astype(np.float64)
         elif segment.name == MAGNITUDES:
@@ -167,7 +167,7 @@ def _compute(
             own = np.abs(weights[mask] + values[UPDATE] / plan.weight(institution.name))
             values[MAGNITUDES] = plan.weight(institution.name) * own
         elif segment.name == GRADIENT:
-            levels = release(network, splits.train, _shared_step(plan), stream)
+            levels = release(network, splits.train, shared_step(plan), stream)
             values[GRADIENT] = levels.astype(np.float64)
         else:
             examples = {VALIDATION: splits.validation, TEST: splits.test}[segment.name]
@@ -191,12 +191,12 @@ def _binding(descriptor: RoundDescriptor) -> str:
     return hashlib.sha256(bare.to_json().encode()).hexdigest()
 
 
-def _local_steps(institution: Institution) -> LocalSteps:
-    plan = institution.plan
+def local_steps(plan: Plan, name: str) -> LocalSteps:
+    """Return the local training that a plan asks of an institution each round."""
     return LocalSteps(
         steps=plan.training.steps,
         sample_rate=plan.training.sample_rate,
-        expected_batch=plan.expected_batch(institution.name),
+        expected_batch=plan.expected_batch(name),
         learning_rate=learning_rate(plan),
         max_grad_norm=plan.privacy.max_grad_norm,
         noise_multiplier=training_mechanism(plan).noise_multiplier,
@@ -205,7 +205,8 @@ def _local_steps(institution: Institution) -> LocalSteps:
     )
 
 
-def _shared_step(plan: Plan) -> SharedStep:
+def shared_step(plan: Plan) -> SharedStep:
+    """Return the one step of a round that a plan with shared noise asks of an institution."""
     return SharedStep(
         sample_rate=plan.training.sample_rate,
         row_norm=plan.row_norm,

@@ -14,7 +14,7 @@ from common.errors import FedpruneError
 INTERRUPTED = 130
 EXIT_CODES = (
     "Exit codes: 0 done, 1 a fault of ours or the machine's, 2 usage, 3 configuration, 4 data,"
-    " 5 refused by policy, 6 aggregation, 7 privacy budget, 130 interrupted."
+    " 5 refused by policy, 6 aggregation, 7 privacy budget, 8 audit failed, 130 interrupted."
 )
 DEBUG = "--debug"
 

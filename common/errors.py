@@ -10,7 +10,8 @@ FedpruneError                 exit 1
 │   └── ProtocolError                  a message breaks the protocol
 ├── AggregationError          exit 6   a round cannot be completed
 │   └── TooFewSurvivorsError
-└── BudgetError               exit 7   a privacy budget does not allow it
+├── BudgetError               exit 7   a privacy budget does not allow it
+└── AuditError                exit 8   an attack refutes the privacy that is claimed
 
 Every message names the value, the bound and the remedy in one line. Messages never
 hold a record's contents: what is raised on an institution may reach the server, so only
@@ -75,3 +76,9 @@ class BudgetError(FedpruneError):
     """A privacy budget is exceeded or cannot be met."""
 
     exit_code = 7
+
+
+class AuditError(FedpruneError):
+    """An attack shows that more leaks than the claim allows."""
+
+    exit_code = 8

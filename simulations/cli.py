@@ -9,58 +9,33 @@ from rich.console import Console
 from rich.table import Table
 
 from common.console import INTERRUPTED, command_line, errors, log_to_console, new_app
-from common.errors import ConfigError
 from common.facts import warnings_of
+from simulations import options
+from simulations.audit_cli import audit
 
 app = new_app("Simulate a federation: private training, secure sums, a pruned model.")
 
 
-@app.callback()
-def _commands() -> None:
-    """Simulate a federation on one machine."""
+app.command()(audit)
 
 
 @app.command()
 def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
-    plan: Annotated[Path | None, typer.Argument(help="Plan file; options override it.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet table [default: embedded consortium]")
-    ] = None,
-    schema: Annotated[
-        str | None, typer.Option(help="Shipped schema or TOML file; needed with --data.")
-    ] = None,
-    institutions: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="How many institutions [default: 10]")
-    ] = None,
-    partition: Annotated[
-        str | None,
-        typer.Option(
-            help="natural, iid, dirichlet, quantity or a COLUMN [default: iid with --data]"
-        ),
-    ] = None,
-    epsilon: Annotated[
-        str | None, typer.Option(help="A unit's budget over the run, or none [default: 1]")
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option(help="record, or the schema's customer column [default: record]")
-    ] = None,
-    rows_per_customer: Annotated[
-        int | None, typer.Option(help="The most rows used of a customer as the unit [default: 1]")
-    ] = None,
-    delta: Annotated[
-        float | None, typer.Option(help="Below 1 / institution size [default: 1e-5]")
-    ] = None,
-    sparsity: Annotated[
-        float | None, typer.Option(help="Final share of zero weights [default: 0.9]")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(help="Training rounds [default: 60]")] = None,
+    plan: options.PlanFile = None,
+    data: options.Data = None,
+    schema: options.Schema = None,
+    institutions: options.Institutions = None,
+    partition: options.Partition = None,
+    epsilon: options.Epsilon = None,
+    unit: options.Unit = None,
+    rows_per_customer: options.RowsPerCustomer = None,
+    delta: options.Delta = None,
+    sparsity: options.Sparsity = None,
+    rounds: options.Rounds = None,
     aggregation: Annotated[
         str | None, typer.Option(help="secure, or plain for research [default: secure]")
     ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, max=2**32 - 1, help="Drives everything random but the embedded loans."),
-    ] = 0,
+    seed: options.Seed = 0,
     dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that an institution leaves a round.")
     ] = 0.0,
@@ -70,9 +45,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Train logistic and dense too.")
     ] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as the last line.")
-    ] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train, aggregate and prune across simulated institutions.
 
@@ -88,15 +61,8 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
 
     torch.set_num_threads(1)
     log_to_console()
-    settings = {
-        ("privacy", "epsilon"): _epsilon(epsilon),
-        ("privacy", "delta"): delta,
-        ("privacy", "unit"): unit,
-        ("privacy", "rows_per_customer"): rows_per_customer,
-        ("pruning", "sparsity"): sparsity,
-        ("training", "rounds"): rounds,
-        ("aggregation", "kind"): aggregation,
-    }
+    settings = options.settings_of(epsilon, delta, sparsity, rounds, unit, rows_per_customer)
+    settings["aggregation", "kind"] = aggregation
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
     for warning in warnings_of(federation.plan):
         errors.print(f"WARNING: {warning}", style="bold red")
@@ -108,15 +74,6 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         _show(summary, directory)
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)
-
-
-def _epsilon(text: str | None) -> float | str | None:
-    if text is None or text == "none":
-        return text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"--epsilon {text!r} is neither a number nor none") from error
 
 
 def _show(summary: dict[str, Any], directory: Path) -> None:

@@ -14,7 +14,7 @@ from server.store import COMPACT, MODEL, PARTIAL, SHRINKAGE, write_atomically
 
 LOCK = ".lock"
 MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE)
-RESULTS = ("summary.json", "rounds.csv", "plan.toml", "curves.svg", *MODELS)
+RESULTS = ("summary.json", "rounds.csv", "plan.toml", "curves.svg", "audit.json", *MODELS)
 OURS = {LOCK, *RESULTS, *(name + PARTIAL for name in RESULTS)}
 """What a run may write; a killed one leaves a partial file behind."""
 

@@ -9,6 +9,7 @@ import pytest
 from common.console import EXIT_CODES, command_line, errors, log_to_console, new_app
 from common.errors import (
     AggregationError,
+    AuditError,
     BudgetError,
     ConfigError,
     DataError,
@@ -34,6 +35,7 @@ CODES = {
     AggregationError: 6,
     TooFewSurvivorsError: 6,
     BudgetError: 7,
+    AuditError: 8,
 }
 
 

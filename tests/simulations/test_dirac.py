@@ -1,0 +1,106 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.clipping import ClippedSum
+from common.entropy import SeededEntropy, Stream
+from common.plan import Plan
+from common.privacy import noise
+from common.privacy.accounting import SampledGaussian
+from common.privacy.budgets import training_mechanism
+from common.privacy.discrete import discrete_gaussian
+from simulations.bounds import gaussian_epsilon
+from simulations.dirac import StepAudit, audit_step
+from tests.commands import trial_plan
+
+DRAWS = 100_000
+PLANS = {
+    "local": trial_plan(),
+    "shared": trial_plan(training={"steps": 1, "rounds": 20}, privacy={"noise": "shared"}),
+    "quiet": trial_plan(privacy={"epsilon": 8.0}),
+    "loud": trial_plan(privacy={"epsilon": 0.2, "delta": 1e-4}, training={"rounds": 20}),
+}
+
+
+def audited(plan: Plan, seed: int = 0) -> StepAudit:
+    return audit_step(plan, "ash", DRAWS, 0.95, SeededEntropy(seed).stream("step"))
+
+
+def claim_of(plan: Plan) -> float:
+    return gaussian_epsilon(1 / training_mechanism(plan).noise_multiplier, plan.privacy.delta)
+
+
+def scaled(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    def quieter(sigma: float, count: int, stream: Stream) -> NDArray[np.int32]:
+        return discrete_gaussian(factor * sigma, count, stream)
+
+    monkeypatch.setattr(noise, "discrete_gaussian", quieter)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+def test_honest_step_is_within_its_claim_and_near_it(plan: Plan) -> None:
+    found, epsilon = audited(plan), plan.privacy.epsilon
+    assert found.draws >= DRAWS
+    assert epsilon != "none"
+    assert 0.8 * claim_of(plan) < found.epsilon <= claim_of(plan)
+    assert 0.7 * epsilon < found.run_epsilon <= epsilon
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+@pytest.mark.parametrize("factor", [0.5, 0.85])
+def test_quieter_noise_is_caught(
+    monkeypatch: pytest.MonkeyPatch, plan: Plan, factor: float
+) -> None:
+    scaled(monkeypatch, factor)
+    found, epsilon = audited(plan), plan.privacy.epsilon
+    assert epsilon != "none"
+    assert found.epsilon > claim_of(plan)
+    assert found.run_epsilon > epsilon
+
+
+def test_halved_grid_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = noise.Grid.release
+
+    def release(grid: noise.Grid, values: Any, stream: Stream) -> noise.Levels:
+        return real(noise.Grid(grid.step, grid.sigma / 2), values, stream)
+
+    monkeypatch.setattr(noise.Grid, "release", release)
+    for name in ("local", "shared"):
+        assert audited(PLANS[name]).epsilon > 1.5 * claim_of(PLANS[name])
+
+
+def test_halved_calibration_is_caught_by_the_price_of_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, real = PLANS["local"], SampledGaussian.calibrated
+
+    def halved(
+        mechanism: SampledGaussian, epsilon: float, delta: float, accountant: str
+    ) -> SampledGaussian:
+        found = real(mechanism, epsilon, delta, accountant)
+        return SampledGaussian(found.noise_multiplier / 2, found.sample_rate, found.steps)
+
+    monkeypatch.setattr(SampledGaussian, "calibrated", halved)
+    found = audited(plan)
+    # The step does as it says; what it says is not enough for the plan.
+    assert found.epsilon <= claim_of(plan)
+    assert found.run_epsilon > 3 > float(plan.privacy.epsilon)
+
+
+@pytest.mark.parametrize("name", ["local", "shared"])
+def test_broken_clipping_is_caught(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    real = ClippedSum._norms
+    monkeypatch.setattr(ClippedSum, "_norms", lambda self: real(self) / 2)
+    assert audited(PLANS[name]).epsilon > claim_of(PLANS[name])
+
+
+def test_confidence_costs_and_draws_pay() -> None:
+    plan, stream = PLANS["local"], SeededEntropy(1).stream
+    sure = audit_step(plan, "ash", DRAWS, 0.9999, stream("step"))
+    bold = audit_step(plan, "ash", DRAWS, 0.5, stream("step"))
+    few = audit_step(plan, "ash", 2_000, 0.95, stream("step"))
+    assert sure.false_positives == bold.false_positives
+    assert few.mu < bold.mu
+    assert sure.mu < bold.mu
