@@ -118,7 +118,7 @@ def _canaries(
     stream = SeededEntropy(seed, "audit").stream("canaries")
     canaries = craft(plan.schema_, count, known, stream)
     weights = trap_weights(plan, canaries)
-    planted = {**splits, target: canaries.planted(splits[target])}
+    planted = {**splits, target: canaries.planted(splits[target], plan.customer_cap)}
     seen = observe(plan, target, planted, weights, seed)
     told = scores(plan, canaries, weights, seen)
     found = one_run(told, canaries.members, plan.privacy.delta, strength.each)
@@ -128,8 +128,9 @@ def _canaries(
 def _membership(plan: Plan, splits: Mapping[str, Splits], seed: int, strength: Strength) -> Finding:
     """Guess from the final model's loss which ordinary rows it was trained on.
 
-    A row's hash put it among the training rows or kept it out. Of the training rows, so many are
-    looked at that a row looked at is one of them with chance one half.
+    A row's hash, or its customer's, put it among the training rows or kept it out. Of the
+    training rows, so many are looked at that a row looked at is one of them with chance one half;
+    of a customer, who is in or out with all rows, one row is.
     """
     run = Run(plan)
     simulate(run, splits, seed)
@@ -137,8 +138,8 @@ def _membership(plan: Plan, splits: Mapping[str, Splits], seed: int, strength: S
     rate = (1 - TRAIN_SHARE) / TRAIN_SHARE
     told, members = [], []
     for part in splits.values():
-        kept = poisson_sample(len(part.train), rate, stream)
-        inside = -_losses(run.final, plan, part.train)[kept]
+        inside = -_losses(run.final, plan, part.train)
+        inside = inside[poisson_sample(len(inside), rate, stream)]
         outside = [-_losses(run.final, plan, rows) for rows in (part.validation, part.test)]
         told += [inside, *outside]
         members += [np.ones(len(inside), np.bool_), *(np.zeros(len(o), np.bool_) for o in outside)]
@@ -154,7 +155,12 @@ def _losses(model: GlobalModel, plan: Plan, rows: Examples) -> NDArray[np.float6
         logits, labels = network(torch.from_numpy(rows.features)), torch.from_numpy(rows.labels)
         losses = binary_cross_entropy_with_logits(logits, labels, reduction="none")
     found: NDArray[np.float64] = losses.double().numpy()
-    return found
+    return found if rows.customers is None else found[_firsts(rows.customers)]
+
+
+def _firsts(customers: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the place of each customer's first row."""
+    return np.unique(customers, return_index=True)[1]
 
 
 def _guessed(

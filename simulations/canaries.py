@@ -41,13 +41,21 @@ class Canaries:
         """Return the number of canaries, in or out."""
         return len(self.members)
 
-    def planted(self, splits: Splits) -> Splits:
-        """Return an institution's rows with the members among the training rows."""
-        train, extra = splits.train, self.features[self.members]
+    def planted(self, splits: Splits, cap: int | None = None) -> Splits:
+        """Return an institution's rows with the members among the training rows.
+
+        Where customers are the unit each member is one, with ``cap`` rows alike.
+        """
+        train, extra = splits.train, self.features[self.members].repeat(cap or 1, axis=0)
+        customers = train.customers
+        if customers is not None:
+            new = np.arange(self.members.sum()).repeat(cap or 1)
+            customers = np.concatenate([customers, customers.max(initial=-1) + 1 + new])
         planted = Examples(
             np.concatenate([train.features, extra]),
             np.concatenate([train.labels, np.zeros(len(extra), np.float32)]),
             train.protected.reindex(range(len(train) + len(extra))),
+            customers,
         )
         return replace(splits, train=planted)
 

@@ -52,7 +52,7 @@ class StepAudit:
 def audit_step(plan: Plan, name: str, draws: int, confidence: float, stream: Stream) -> StepAudit:
     """Return what ``draws`` steps or more of an institution, with and without, give away."""
     step = _shared(plan, stream) if plan.privacy.noise == "shared" else _local(plan, name, stream)
-    everyone, nobody = _table(CELLS), _table(0)
+    everyone, nobody = _table(CELLS, plan.customer_cap), _table(0, plan.customer_cap)
     steps = -(-draws // CELLS)
     # Half a clipping norm is as far from a mean of 0 as from one of the whole norm.
     edge = plan.privacy.max_grad_norm / 2
@@ -83,9 +83,12 @@ def _price(plan: Plan, mu: float) -> float:
     return found.epsilon(accounted_delta(plan), plan.privacy.accountant)
 
 
-def _table(rows: int) -> Examples:
-    features = LENGTH * np.eye(rows, CELLS, dtype=np.float32)
-    return Examples(features, np.zeros(rows, np.float32), pd.DataFrame(index=range(rows)))
+def _table(units: int, cap: int | None) -> Examples:
+    """Return a table of so many records, or of customers with ``cap`` rows each."""
+    owners = np.arange(units).repeat(cap or 1)
+    features = LENGTH * np.eye(units, CELLS, dtype=np.float32)[owners]
+    labels, unread = np.zeros(len(owners), np.float32), pd.DataFrame(index=range(len(owners)))
+    return Examples(features, labels, unread, None if cap is None else owners)
 
 
 def _blank() -> Network:
@@ -98,7 +101,12 @@ def _blank() -> Network:
 def _local(plan: Plan, name: str, stream: Stream) -> Step:
     # A rate and a batch of one leave the negative sum itself as the update.
     one = replace(
-        local_steps(plan, name), steps=1, sample_rate=1.0, learning_rate=1.0, expected_batch=1.0
+        local_steps(plan, name),
+        steps=1,
+        sample_rate=1.0,
+        learning_rate=1.0,
+        expected_batch=1.0,
+        proximal=None,
     )
     return lambda rows: -train(_blank(), rows, one, stream)[:CELLS].astype(np.float64)
 
@@ -106,7 +114,7 @@ def _local(plan: Plan, name: str, stream: Stream) -> Step:
 def _shared(plan: Plan, stream: Stream) -> Step:
     """Add the releases of as many tables as noise shares: all but one hold nothing."""
     shared = replace(shared_step(plan), sample_rate=1.0)
-    empty = [_table(0)] * (plan.noise_shares - 1)
+    empty = [_table(0, plan.customer_cap)] * (plan.noise_shares - 1)
 
     def step(rows: Examples) -> NDArray[np.float64]:
         parts = [release(_blank(), table, shared, stream)[:CELLS] for table in (rows, *empty)]

@@ -7,7 +7,7 @@ are the real client apps, in process, and do not know what they take part in.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, cast
 
@@ -31,6 +31,7 @@ from common.privacy.budgets import learning_rate
 from common.privacy.shared import shared_grid
 from common.pruning.evidence import Traces
 from common.segments import GRADIENT, UPDATE
+from server.adverts import Adverts
 from server.aggregation import Attempt
 from server.exchange import Exchange
 from server.model import GlobalModel
@@ -51,6 +52,7 @@ class Collusion:
     honest: tuple[str, ...]
     exchange: Exchange
     roster: Roster | None = None
+    adverts: Adverts = field(default_factory=Adverts)
 
     def call(
         self, requests: Mapping[str, wire.WireMessage], expected: type[M], group: str
@@ -115,7 +117,7 @@ def scores(
     weights: NDArray[np.float32],
     seen: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return how much of each canary's clipped gradient is in what was ``seen`` [m].
+    """Return how much of each canary's clipped gradients is in what was ``seen`` [m].
 
     About 1 for a member and 0 for any other, were there nothing else in the sums.
     """
@@ -124,7 +126,7 @@ def scores(
     features = torch.from_numpy(canaries.features)
     gradients = record_gradients(network, features, torch.zeros(len(canaries)))
     norms = gradients.norm(dim=1, keepdim=True)
-    gradients *= (plan.privacy.max_grad_norm / norms).clamp(max=1)
+    gradients *= plan.rows_per_unit * (plan.row_norm / norms).clamp(max=1)
     # Weights that one canary alone moves say more of it than those on which all records act.
     moved = gradients.abs() > OWN * plan.privacy.max_grad_norm
     own = moved & (moved.sum(0) == 1)

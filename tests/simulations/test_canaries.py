@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,16 @@ def test_schema_without_extremes_cannot_be_audited() -> None:
     fields["columns"] = fields["columns"][:2]
     with pytest.raises(DataError, match="4 canaries stand out from the rows, 8 are needed"):
         canaries_of(FeatureSchema.model_validate(fields), 20)
+
+
+def test_where_customers_are_the_unit_each_member_is_one_with_all_the_rows_allowed() -> None:
+    schema = small_plan().schema_
+    canaries, splits = canaries_of(schema, 12), small_splits(0)
+    rows = replace(splits.train, customers=np.arange(len(splits.train)) // 2)
+    planted = canaries.planted(replace(splits, train=rows), cap=3).train
+    count, ordinary = int(canaries.members.sum()), len(splits.train)
+    assert planted.customers is not None
+    assert len(planted) == len(planted.customers) == ordinary + 3 * count
+    sizes = np.bincount(planted.customers)
+    assert sizes[-count:].tolist() == [3] * count
+    assert sizes[:-count].max() == 2

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -5,12 +6,15 @@ import pytest
 from numpy.typing import NDArray
 
 from client.clipping import ClippedSum
+from client.training import LocalSteps, SharedStep
+from client.update import shared_step
 from common.entropy import SeededEntropy, Stream
-from common.plan import Plan
+from common.plan import Plan, plan_from_dict
 from common.privacy import noise
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import training_mechanism
 from common.privacy.discrete import discrete_gaussian
+from simulations import dirac
 from simulations.bounds import gaussian_epsilon
 from simulations.dirac import StepAudit, audit_step
 from tests.commands import trial_plan
@@ -22,6 +26,16 @@ PLANS = {
     "quiet": trial_plan(privacy={"epsilon": 8.0}),
     "loud": trial_plan(privacy={"epsilon": 0.2, "delta": 1e-4}, training={"rounds": 20}),
 }
+
+
+def of_customers(plan: Plan) -> Plan:
+    fields = plan.to_dict()
+    fields["schema"]["customer"] = "client"
+    fields["privacy"] |= {"unit": "client", "rows_per_customer": 3}
+    return plan_from_dict(fields)
+
+
+PLANS |= {f"{name}, customers": of_customers(PLANS[name]) for name in ("local", "shared")}
 
 
 def audited(plan: Plan, seed: int = 0) -> StepAudit:
@@ -94,6 +108,19 @@ def test_broken_clipping_is_caught(monkeypatch: pytest.MonkeyPatch, name: str) -
     real = ClippedSum._norms
     monkeypatch.setattr(ClippedSum, "_norms", lambda self: real(self) / 2)
     assert audited(PLANS[name]).epsilon > claim_of(PLANS[name])
+
+
+@pytest.mark.parametrize("steps", [LocalSteps, SharedStep])
+def test_a_clip_that_is_not_divided_among_a_customers_rows_is_caught(
+    monkeypatch: pytest.MonkeyPatch, steps: type
+) -> None:
+    plan = PLANS["local, customers" if steps is LocalSteps else "shared, customers"]
+    if steps is LocalSteps:
+        monkeypatch.setattr(LocalSteps, "row_norm", property(lambda local: local.max_grad_norm))
+    else:
+        whole = replace(shared_step(plan), row_norm=plan.privacy.max_grad_norm)
+        monkeypatch.setattr(dirac, "shared_step", lambda plan: whole)
+    assert audited(plan).epsilon > claim_of(plan)
 
 
 def test_confidence_costs_and_draws_pay() -> None:
