@@ -3,7 +3,8 @@
 One model, 64-512-256-128-1 with random weights. With 75 % of each hidden layer's neurons removed
 and compacted it meets, in ONNX Runtime, the dense model and the same masked model whose zeros
 stay where they are, and the dense one in torch. All on one thread, in turn, medians. Sizes are of
-whole files, metadata included, against the dense ONNX file or dense float32 values alone.
+whole files, metadata included, against the dense ONNX file or dense float32 values alone. Then
+`fedprune-client score` reads, scores and writes a million rows (`benchmarks/scoring.py`).
 """
 
 import argparse
@@ -12,14 +13,19 @@ import time
 
 import numpy as np
 import torch
+from scoring import BARS as SCORING_BARS
+from scoring import scoring
 
 from common.export.onnx_file import onnx_bytes
 from common.export.sparse_file import read_sparse, sparse_bytes
 from common.layout import layout_of
 from common.model import Network
 from common.plan import ModelPlan
+from common.pruning.allocation import by_layer
 from common.pruning.compaction import Array, compact, unpruned
-from common.pruning.masks import Mask, prune
+from common.pruning.granularity import Granularity, neurons, single_weights
+from common.pruning.masks import Mask
+from common.pruning.selection import prune
 from server.latency import BATCHES, Call, call_of, features_of, medians, session_of
 
 WIDTH, MODEL = 64, ModelPlan(kind="mlp", hidden=(512, 256, 128))
@@ -41,18 +47,11 @@ def weights() -> Array:
     return np.random.default_rng(0).normal(0, 0.1, LAYOUT.size).astype(np.float32)
 
 
-def without_neurons(share: float) -> Mask:
-    """Return the mask [size] without a ``share`` of each hidden layer's neurons, drawn alike."""
-    draw = np.random.default_rng(1)
-    mask = np.ones(LAYOUT.size, np.bool_)
-    parts = LAYOUT.split(mask)
-    for index, neurons in enumerate(MODEL.hidden):
-        gone = draw.permutation(neurons) < round(share * neurons)
-        reader = f"hidden.{index + 1}" if index + 1 < len(MODEL.hidden) else "output"
-        parts[f"hidden.{index}.weight"][gone] = False
-        parts[f"hidden.{index}.bias"][gone] = False
-        parts[f"{reader}.weight"][:, gone] = False
-    return mask
+def kept(granularity: Granularity, sparsity: float) -> Mask:
+    """Return the mask [size] that pruning by magnitude leaves, each layer alike."""
+    everything, protected = np.ones(LAYOUT.size, np.bool_), LAYOUT.protected(biases=False)
+    units = granularity(LAYOUT, protected, 1)
+    return prune(np.abs(weights()), everything, units, sparsity, by_layer)
 
 
 def torch_call(features: Array) -> Call:
@@ -69,7 +68,7 @@ def torch_call(features: Array) -> Call:
 
 def times(turns: int) -> dict[str, float]:
     """Return each contender's ms by batch, and how many times faster ours is."""
-    mask = without_neurons(REMOVED)
+    mask = kept(neurons, REMOVED)
     small = compact(MODEL, WIDTH, weights(), mask)
     models = {
         "compact": small,
@@ -96,12 +95,11 @@ def times(turns: int) -> dict[str, float]:
 
 def sizes() -> dict[str, float]:
     """Return how many times smaller the files are; reading gives the model back."""
-    everything, protected = np.ones(LAYOUT.size, np.bool_), LAYOUT.protected(biases=False)
-    kept = prune(np.abs(weights()), everything, protected, SPARSITY)
-    small = compact(MODEL, WIDTH, weights(), kept)
+    mask = kept(single_weights, SPARSITY)
+    small = compact(MODEL, WIDTH, weights(), mask)
     dense = unpruned(MODEL, WIDTH, weights())
-    structured = compact(MODEL, WIDTH, weights(), without_neurons(REMOVED))
-    zeros = unpruned(MODEL, WIDTH, np.where(kept, weights(), np.float32(0)))
+    structured = compact(MODEL, WIDTH, weights(), kept(neurons, REMOVED))
+    zeros = unpruned(MODEL, WIDTH, np.where(mask, weights(), np.float32(0)))
     file, values = sparse_bytes(small, METADATA), 4 * LAYOUT.size
     features = features_of(256, WIDTH)
     again = read_sparse(file).model.forward(features)
@@ -123,9 +121,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15, help="interleaved turns [default: 15]")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
-    figures = {**times(options.turns), **sizes()}
+    figures = {**times(options.turns), **sizes(), **scoring()}
     for name, value in figures.items():
         side = f"   bar: >= {BARS[name]:g}" if name in BARS else ""
+        side += f"   bar: < {SCORING_BARS[name]:g}" if name in SCORING_BARS else ""
         print(f"{name:42} {value:10.3g}{side}")
     if options.json:
         print(json.dumps({name: round(value, 7) for name, value in figures.items()}))
