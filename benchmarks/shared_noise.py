@@ -6,7 +6,7 @@ bits. Prints a table; `--json` ends with one flat object.
 
     python benchmarks/shared_noise.py --seeds 5
     python benchmarks/shared_noise.py --partition natural --epsilons 1
-    python benchmarks/shared_noise.py --table bank_marketing --epsilons 1 --colluders 2
+    python benchmarks/shared_noise.py --table bank_marketing --epsilons 1 --colluders 2 --folds
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from client.data import FOLDS
 from simulations.inputs import Federation, Options, assemble
 from simulations.run import Run, exact_metrics, simulate
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--epsilons", nargs="+", type=float, default=[0.3, 1.0])
     parser.add_argument("--colluders", nargs="+", type=int, default=[0, 2])
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--folds", action="store_true", help="another test fifth for each seed")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not TABLES[options.table].exists():
@@ -71,7 +73,8 @@ def main() -> None:
             results = []
             for seed in range(options.seeds):
                 source = (TABLES[options.table], options.table, 10, options.partition)
-                federation = assemble(Options(None, *source, seed, settings))
+                fold = seed % FOLDS if options.folds else 0
+                federation = assemble(Options(None, *source, seed, settings, fold))
                 results.append(aucs(federation, seed))
             totals, single = [total for total, _ in results], [one for _, one in results]
             figures[f"auc_epsilon_{epsilon:g}_colluders_{colluders}"] = mean(totals)

@@ -22,6 +22,9 @@ Positions = npt.NDArray[np.intp]
 SHARES = (TRAIN_SHARE, 0.08, 0.20)
 """Shares of train, validation and test."""
 
+FOLDS = 5
+"""Splits of one table whose test rows are disjoint."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
@@ -71,10 +74,11 @@ def load_table(path: Path, schema: FeatureSchema) -> Table:
     return clean(read_frame(path, schema.file), schema, str(path))
 
 
-def prepare(table: Table, schema: FeatureSchema, cap: int | None = None) -> Splits:
+def prepare(table: Table, schema: FeatureSchema, cap: int | None = None, fold: int = 0) -> Splits:
     """Split a cleaned table 72/8/20 and encode each part.
 
-    With a ``cap`` the unit is a customer, of whom so many rows at most are used.
+    With a ``cap`` the unit is a customer, of whom so many rows at most are used. Institutions
+    have one split; other folds of `FOLDS` are a simulation's, to cross-validate.
     """
     frame, customers = table.frame, None
     if cap is not None:
@@ -83,7 +87,7 @@ def prepare(table: Table, schema: FeatureSchema, cap: int | None = None) -> Spli
     examples = Examples(
         encode(frame, schema), read_labels(frame, schema), frame[list(schema.protected)], customers
     )
-    parts = split_rows(frame, schema)
+    parts = split_rows(frame, schema, fold)
     train, validation, test = (_take(examples, parts == part) for part in range(len(SHARES)))
     return Splits(train, validation, test, table.source)
 
@@ -122,18 +126,18 @@ def capped(rows: pd.DataFrame, schema: FeatureSchema, cap: int) -> Rows:
     return kept
 
 
-def split_rows(rows: pd.DataFrame, schema: FeatureSchema) -> npt.NDArray[np.intp]:
+def split_rows(rows: pd.DataFrame, schema: FeatureSchema, fold: int = 0) -> npt.NDArray[np.intp]:
     """Return each cleaned row's part, int [n]: 0 train, 1 validation, 2 test.
 
     A part follows from the declared cells of the row alone (BLAKE2b), or from the customer
     where the schema names one: equal rows and one customer's rows share a part, in whatever
-    order and at whichever institution they stand.
+    order and at whichever institution they stand. Over all folds each row is a test row once.
     """
     if schema.customer is None:
         keys = _cell_keys(rows, schema)
     else:
         keys = _customer_keys(rows[schema.customer])
-    hashes = _hashes(keys, b"fedprune/1/split")
+    hashes = _hashes(keys, b"fedprune/1/split") + np.uint64(fold * 2**64 // FOLDS)
     return np.searchsorted(np.cumsum(SHARES)[:-1], hashes / 2**64, side="right")
 
 

@@ -37,6 +37,8 @@ class Options:
     seed: int = 0
     settings: Mapping[tuple[str, str], Any] | None = None
     """Values by plan section and key; those that are None are left alone."""
+    fold: int = 0
+    """Which of `client.data.FOLDS` splits of the rows; institutions have the first alone."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ def assemble(options: Options) -> Federation:
     ]
     plan = _effective(options, base, schema, parts)
     members = zip(plan.names, parts, strict=True)
-    splits = {name: prepare(part, schema, plan.customer_cap) for name, part in members}
+    splits = {
+        name: prepare(part, schema, plan.customer_cap, options.fold) for name, part in members
+    }
     _require_feasible(plan, splits)
     return Federation(plan, splits)
 

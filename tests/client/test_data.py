@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from client.cleaning import clean
 from client.data import (
+    FOLDS,
     SHARES,
     Examples,
     Splits,
@@ -263,3 +264,12 @@ def test_a_cap_needs_a_customer_column_and_every_row_its_customer() -> None:
     nobodys = rows(50).assign(id=["7"] * 49 + [""])
     with pytest.raises(DataError, match="'id': 1 cells, the first in row 50, are missing"):
         clean(nobodys, BY_CUSTOMER, "t.csv")
+
+
+def test_each_row_is_a_test_row_in_exactly_one_fold() -> None:
+    table = clean(rows(400), SCHEMA, "t.csv")
+    parts = np.stack([split_rows(table.frame, SCHEMA, fold) for fold in range(FOLDS)])
+    assert ((parts == 2).sum(axis=0) == 1).all()
+    assert (parts[0] == split_rows(table.frame, SCHEMA)).all()
+    shares = [(parts == part).mean() for part in range(3)]
+    assert shares == pytest.approx(SHARES, abs=0.02)
