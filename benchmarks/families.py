@@ -94,32 +94,24 @@ def main() -> None:
     seeds = range(options.seeds)
     rows = [(DENSE, [0.0]), *((name, options.sparsities) for name in options.families)]
     cells = [(name, share, seed) for name, shares in rows for share in shares for seed in seeds]
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        found = pool.map(auc_of, cells, [options.epsilon] * len(cells))
-        aucs = dict(zip(cells, found, strict=True))
-
-    def told(name: str, share: float) -> tuple[float, float] | None:
-        values = [value for seed in seeds if (value := aucs[name, share, seed]) is not None]
-        return (mean(values), stdev(values) if len(values) > 1 else 0.0) if values else None
-
-    dense = told(DENSE, 0.0)
-    if dense is None:
-        raise SystemExit("the dense model could not be trained")
-    figures = {"auc_dense": dense[0]}
-    print(f"uci_default, epsilon {options.epsilon:g}, {options.seeds} seeds;", end=" ")
-    print(f"dense at its best rate: {dense[0]:.4f} ({dense[1]:.4f})\n")
+    figures: dict[str, float] = {}
     print("| family | " + " | ".join(f"{share:.0%}" for share in options.sparsities) + " |")
     print("|---" * (len(options.sparsities) + 1) + "|")
-    for name in options.families:
-        texts = []
-        for share in options.sparsities:
-            cell = told(name, share)
-            texts.append("-" if cell is None else f"{cell[0]:.4f} ({cell[1]:.4f})")
-            if cell is not None:
-                figures[f"gap_{name}_{share:g}"] = dense[0] - cell[0]
-        print(f"| {name} | " + " | ".join(texts) + " |")
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
+        found = pool.map(auc_of, cells, [options.epsilon] * len(cells))
+        for name, shares in rows:
+            texts = []
+            for share in shares:
+                values = [auc for _ in seeds if (auc := next(found)) is not None]
+                spread = stdev(values) if len(values) > 1 else 0.0
+                texts.append(f"{mean(values):.4f} ({spread:.4f})" if values else "-")
+                if values:
+                    figures[f"auc_{name}_{share:g}"] = mean(values)
+            print(f"| {name} | " + " | ".join(texts) + " |", flush=True)
+    dense = figures[f"auc_{DENSE}_0"]
+    gaps = {name.replace("auc", "gap", 1): dense - auc for name, auc in figures.items()}
     if options.json:
-        print(json.dumps(figures))
+        print(json.dumps(figures | gaps))
 
 
 if __name__ == "__main__":
