@@ -242,11 +242,15 @@ class EvaluationPlan(Section):
     cuts: dict[str, tuple[Annotated[float, Field(allow_inf_nan=False)], ...]] = {}
     pools: dict[Name, tuple[Name, ...]] = {}
 
-    @field_validator("pools")
+    @field_validator("cuts", "pools")
     @classmethod
-    def _ordered(cls, pools: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Sort: the hash ignores the order of keys, so a round's vector must not follow it."""
-        return dict(sorted(pools.items()))
+    def _ordered(cls, named: dict[str, Any]) -> dict[str, Any]:
+        """Sort: the plan's hash ignores the order of keys, so a round's vector must, too."""
+        return dict(sorted(named.items()))
+
+    def __hash__(self) -> int:
+        """Hash the content, which is frozen though dictionaries have no hash."""
+        return hash(self.model_dump_json())
 
 
 class Plan(Section):

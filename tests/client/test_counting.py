@@ -52,8 +52,8 @@ def test_groups_of_a_column_share_out_the_rows() -> None:
     rows = group_rows(PLAN, examples)
     for column in ("sex", "age"):
         mine = [name for name in rows if column in name]
-        assert (sum(rows[name].astype(int) for name in mine) == 1).all()
-        total = sum(counts[f"{VALIDATION}/{name}"] for name in mine)
+        assert (np.sum([rows[name] for name in mine], axis=0) == 1).all()
+        total = np.sum([counts[f"{VALIDATION}/{name}"] for name in mine], axis=0)
         assert (total == counts[VALIDATION]).all()
         assert all(rows[name].any() for name in mine)
     age = examples.protected["age"]

@@ -368,6 +368,8 @@ def test_hash_covers_who_is_looked_at_apart_but_not_the_order_of_pools() -> None
     assert len(digests) == len(changes) + 3
     swapped = grouped_plan(evaluation={"pools": dict(sorted(POOLS.items()))})
     assert swapped.digest() == plan.digest()
+    assert (swapped, hash(swapped)) == (plan, hash(plan))
+    assert hash(plan) != hash(grouped_plan(evaluation=changes[0]))
     assert segments_of(swapped, 2, 40) == segments_of(plan, 2, 40)
     assert plan_from_dict(tomllib.loads(plan.to_toml())) == plan
 
