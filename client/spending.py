@@ -9,7 +9,15 @@ from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import training_mechanism
 from common.privacy.shared import abandoned_mechanism
-from common.segments import GRADIENT, MAGNITUDES, TEST, UPDATE, VALIDATION, evaluation_mechanism
+from common.segments import (
+    GRADIENT,
+    MAGNITUDES,
+    TEST,
+    UPDATE,
+    VALIDATION,
+    evaluation_mechanism,
+    part_of,
+)
 
 PARTS: dict[str, Part] = {
     UPDATE: "train",
@@ -32,11 +40,12 @@ def budget_of(plan: Plan) -> Budget:
 
 
 def charges_of(plan: Plan, segments: tuple[Segment, ...]) -> tuple[Release, ...]:
-    """Return what one round's vector releases: a round's steps, or one histogram a part."""
+    """Return what one round's vector releases: a round's steps, or once all counts of a part."""
     charges = []
     for segment in segments:
-        if segment.name == MAGNITUDES:
-            continue  # They follow from the update, which is charged.
+        # Magnitudes follow from the update; counts of groups and pools are priced with all rows'.
+        if segment.name == MAGNITUDES or part_of(segment.name) != segment.name:
+            continue
         if segment.name in (UPDATE, GRADIENT):
             mechanism, steps = _training(plan), plan.training.steps
         else:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from client.data import Examples
+from client.counting import released_counts
 from client.entries import Place
 from client.memory import Memory
 from client.policy import (
@@ -30,15 +30,13 @@ from common.crypto.secagg import Accepted
 from common.crypto.session import Advert, LastAdvert, Parcel, Session
 from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
-from common.histograms import histogram
 from common.model import Network, layout_of
 from common.plan import Plan
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.privacy.counting import noised_counts
 from common.privacy.shared import largest_sum, shared_grid
 from common.pruning.masks import Mask, mask_hash, pack_mask, unpack_mask
 from common.pruning.rules import proximal_of
-from common.segments import GRADIENT, MAGNITUDES, TEST, UPDATE, VALIDATION, counting_noise
+from common.segments import COUNTS, GRADIENT, MAGNITUDES, UPDATE, VALIDATION
 
 Compute = Callable[[Institution, RoundDescriptor, NDArray[np.float32], Mask], NDArray[np.uint32]]
 """From the flat weights and mask [size] to the encoded vector of a round."""
@@ -157,6 +155,8 @@ def _compute(
     stream = institution.entropy.stream(f"round-{descriptor.round}/train")
     values: dict[str, NDArray[np.float64]] = {}
     for segment in descriptor.segments:
+        if segment.name in values:
+            continue  # Counts of groups and pools come with those of all rows.
         network.load(weights, mask)
         if segment.name == UPDATE:
             update = train(network, splits.train, local_steps(plan, institution.name), stream)
@@ -169,20 +169,19 @@ def _compute(
         elif segment.name == GRADIENT:
             levels = release(network, splits.train, shared_step(plan), stream)
             values[GRADIENT] = levels.astype(np.float64)
-        else:
-            examples = {VALIDATION: splits.validation, TEST: splits.test}[segment.name]
-            sigma = counting_noise(plan, segment.name)
-            draws = institution.entropy.stream(f"round-{descriptor.round}/{segment.name}")
-            counts = _counts(network, examples, plan.evaluation.bins)
-            values[segment.name] = noised_counts(counts, plan.largest_size, sigma, draws)
+        elif segment.name in COUNTS:
+            examples = splits.validation if segment.name == VALIDATION else splits.test
+            with torch.no_grad():
+                logits = network(torch.from_numpy(examples.features).to(DEVICE)).cpu().numpy()
+            values |= released_counts(
+                plan,
+                institution.name,
+                segment.name,
+                (examples, logits),
+                lambda name: institution.entropy.stream(f"round-{descriptor.round}/{name}"),
+            )
     rounding = institution.entropy.stream(f"round-{descriptor.round}/encode")
     return ring.encode_vector(descriptor, values, rounding)
-
-
-def _counts(network: Network, examples: Examples, bins: int) -> NDArray[np.float64]:
-    with torch.no_grad():
-        logits = network(torch.from_numpy(examples.features).to(DEVICE)).cpu().numpy()
-    return histogram(logits, examples.labels, bins)
 
 
 def _binding(descriptor: RoundDescriptor) -> str:

@@ -50,6 +50,7 @@ def evaluation_of(plan: Plan) -> str:
     return (
         f"discrete Gaussian counts: epsilon {evaluation.epsilon:g} for validation rows over"
         f" {len(evaluation_rounds(plan))} rounds, {evaluation.epsilon:g} for test rows, once"
+        + (", groups and pools included" if evaluation.groups or evaluation.pools else "")
     )
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 
 from common.crypto.terms import Terms, default_threshold, withstood
 from common.errors import PlanError
+from common.groups import LEAST, require_groups, require_pools
 from common.parsing import read_toml, validated
 from common.pruning.allocation import ALLOCATIONS
 from common.pruning.granularity import GRANULARITIES
@@ -156,7 +157,8 @@ class PruningPlan(Section):
     the share of survivors exchanged for pruned ones, at the first cut and ever fewer until
     ``end``; masks are then not nested. ``penalty`` pulls by ``strength`` times the learning rate
     in each step. ``guard`` answers a fall of quality beyond ``tolerance`` and noise: "hold" prunes
-    no further, "step_back" also returns to the last good model.
+    no further, "step_back" also returns to the last good model. It does the same when the ROC-AUC
+    of a group or pool of ``evaluation`` is below ``floor`` by more than noise explains.
     """
 
     score: str = "magnitude"
@@ -175,6 +177,7 @@ class PruningPlan(Section):
     strength: Annotated[float, Field(gt=0, le=1)] = 1e-3
     guard: Literal["off", "hold", "step_back"] = "off"
     tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.005
+    floor: Annotated[float, Field(ge=0, lt=1)] | None = None
 
     @field_validator("score", "granularity", "allocation", "schedule", "penalty")
     @classmethod
@@ -206,6 +209,8 @@ class PruningPlan(Section):
             )
         if self.sparsity == "auto" and self.guard != "step_back":
             raise ValueError("a search for sparsity returns where it fails: set guard to step_back")
+        if self.floor is not None and self.guard == "off":
+            raise ValueError(f"floor {self.floor:g} is watched by nobody: set guard to hold")
         return self
 
     @property
@@ -224,12 +229,28 @@ class EvaluationPlan(Section):
     ``epsilon``, at the delta of ``privacy``, is spent once by the validation rows over all
     rounds and once by the test rows; they train nothing. "none" counts exactly, which no
     epsilon covers: research only.
+
+    Each value of the protected columns ``groups`` is also counted apart, numbers by the public
+    ``cuts`` of their column, and so is each of the ``pools`` of institutions, by its name.
     """
 
     rounds: Annotated[int, Field(ge=1, le=1_000)] = 6
     bins: Annotated[int, Field(ge=2, le=1_000)] = 20
     noise: Literal["gaussian", "none"] = "gaussian"
     epsilon: Annotated[float, Field(gt=0, le=50)] = 1.0
+    groups: tuple[str, ...] = ()
+    cuts: dict[str, tuple[Annotated[float, Field(allow_inf_nan=False)], ...]] = {}
+    pools: dict[Name, tuple[Name, ...]] = {}
+
+    @field_validator("cuts", "pools")
+    @classmethod
+    def _ordered(cls, named: dict[str, Any]) -> dict[str, Any]:
+        """Sort: the plan's hash ignores the order of keys, so a round's vector must, too."""
+        return dict(sorted(named.items()))
+
+    def __hash__(self) -> int:
+        """Hash the content, which is frozen though dictionaries have no hash."""
+        return hash(self.model_dump_json())
 
 
 class Plan(Section):
@@ -284,6 +305,8 @@ class Plan(Section):
         self._require_unit()
         self._require_sharing()
         self._require_prunable()
+        require_groups(self.schema_, self.evaluation.groups, self.evaluation.cuts)
+        require_pools(self.evaluation.pools, names, self.least_pool)
         smallest = min(institution.size for institution in self.institutions)
         largest = max(institution.size for institution in self.institutions)
         if self.privacy.epsilon != "none" and self.privacy.delta * largest >= 1:
@@ -357,6 +380,11 @@ class Plan(Section):
                 f"{evaluations} evaluations are too few to guard pruning: set evaluation.rounds to"
                 f" {GUARD_EVALUATIONS} or more"
             )
+        if self.pruning.floor is not None and not (self.evaluation.groups or self.evaluation.pools):
+            raise ValueError(
+                f"floor {self.pruning.floor:g} has nobody above it: name evaluation.groups or"
+                " evaluation.pools"
+            )
 
     @property
     def customer_cap(self) -> int | None:
@@ -377,6 +405,12 @@ class Plan(Section):
     def noise_shares(self) -> int:
         """Shares of shared noise that every opened sum holds and no colluder knows."""
         return self.threshold - self.aggregation.colluders
+
+    @property
+    def least_pool(self) -> int:
+        """Fewest institutions of a sum apart: beside the colluders, two others hide each other."""
+        secure = self.aggregation.kind == "secure"
+        return max(LEAST, self.aggregation.colluders + 2) if secure else LEAST
 
     @property
     def threshold(self) -> int:

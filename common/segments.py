@@ -1,10 +1,12 @@
 """What one vector holds in each round: derived from the plan by both sides, never negotiated."""
 
+from collections import Counter
 from dataclasses import replace
 from math import ceil, sqrt
 
 from common.descriptor import Segment
 from common.errors import BudgetError
+from common.groups import groups_of
 from common.plan import Plan
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import learning_rate, training_mechanism
@@ -17,6 +19,9 @@ GRADIENT = "gradient"
 VALIDATION = "validation"
 TEST = "test"
 COUNTS = (VALIDATION, TEST)
+
+POOL = "pool:"
+"""How the name of a pool's counts begins; that of a protected group is ``column=value``."""
 
 MAGNITUDES = "magnitudes"
 """Magnitudes of an institution's own weights, which follow from its private update."""
@@ -45,8 +50,8 @@ def evaluation_rounds(plan: Plan) -> tuple[int, ...]:
 def evaluation_mechanism(plan: Plan, name: str) -> SampledGaussian:
     """Return what an institution runs over the whole plan on the rows of a histogram segment.
 
-    Validation rows are counted in every evaluation round, test rows once. Each row of a unit
-    changes one count by one, so the sensitivity is `Plan.rows_per_unit`: all in one bin.
+    Validation rows are counted in every evaluation round, test rows once. All counts of a round,
+    those of groups and pools included, are one mechanism of the `sensitivity` they have together.
     """
     evaluation, privacy = plan.evaluation, plan.privacy
     steps = len(evaluation_rounds(plan)) if name == VALIDATION else 1
@@ -58,15 +63,40 @@ def evaluation_mechanism(plan: Plan, name: str) -> SampledGaussian:
     return replace(once, noise_multiplier=once.noise_multiplier * sqrt(steps), steps=steps)
 
 
-def counting_noise(plan: Plan, name: str, survivors: int = 1) -> float:
+def sensitivity(plan: Plan) -> float:
+    """Return how far one unit moves all counts of a part together (L2).
+
+    A row is counted once among all, once by each column of groups and once by each pool that its
+    institution is in; at worst all rows of a unit are counted in the same places.
+    """
+    held = Counter(name for members in plan.evaluation.pools.values() for name in members)
+    times = 1 + len(plan.evaluation.groups) + max(held.values(), default=0)
+    return plan.rows_per_unit * sqrt(times)
+
+
+def counting_noise(plan: Plan, part: str, survivors: int = 1) -> float:
     """Return the standard deviation of the noise, in rows, on each count of a sum."""
-    own = evaluation_mechanism(plan, name).noise_multiplier * plan.rows_per_unit
+    own = evaluation_mechanism(plan, part).noise_multiplier * sensitivity(plan)
     return own * sqrt(survivors)
+
+
+def part_of(name: str) -> str:
+    """Return the part that a histogram segment counts rows of; any other segment is its own."""
+    return name.partition("/")[0]
+
+
+def count_names(plan: Plan, part: str) -> tuple[str, ...]:
+    """Return the segments that count the rows of a part: all, each group's, each pool's."""
+    evaluation = plan.evaluation
+    groups = groups_of(plan.schema_, evaluation.groups, evaluation.cuts)
+    apart = [name for names in groups.values() for name in names]
+    apart += [POOL + pool for pool in evaluation.pools]
+    return (part, *(f"{part}/{name}" for name in apart))
 
 
 def require_countable(plan: Plan) -> None:
     """Raise `BudgetError` when counts and their noise overflow the ring, before a round does."""
-    for segment in (_count_segment(plan, name) for name in (VALIDATION, TEST)):
+    for segment in (_count_segment(plan, part) for part in COUNTS):
         if len(plan.names) * segment.limit >= 2 ** (plan.aggregation.ring_bits - 1):
             raise BudgetError(
                 f"{segment.name} counts of {len(plan.names)} x {segment.limit}, noise included,"
@@ -81,8 +111,8 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
     An update is what local steps did to the weights; a gradient is the clipped sum of one step
     with a share of the noise, in levels of the shared grid. Where the plan scores by them,
     magnitudes come in rounds that end in a cut. A histogram holds the counts by score
-    bin of the negative records, then of the positive ones. Test rows are read once, after the
-    last training round.
+    bin of the negative records, then of the positive ones, and those of groups and pools follow
+    that of all rows. Test rows are read once, after the last training round.
     """
     segments = []
     if round_number < plan.training.rounds:
@@ -92,16 +122,18 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
             scale = ring_levels(plan) / LARGEST_MAGNITUDE
             segments.append(Segment(MAGNITUDES, kept, scale, LARGEST_MAGNITUDE))
     if round_number in evaluation_rounds(plan):
-        counts = (VALIDATION, TEST) if round_number == plan.training.rounds else (VALIDATION,)
-        segments += [_count_segment(plan, name) for name in counts]
+        parts = COUNTS if round_number == plan.training.rounds else (VALIDATION,)
+        for part in parts:
+            whole = _count_segment(plan, part)
+            segments += [replace(whole, name=name) for name in count_names(plan, part)]
     return tuple(segments)
 
 
-def _count_segment(plan: Plan, name: str) -> Segment:
+def _count_segment(plan: Plan, part: str) -> Segment:
     """Count in whole rows: a scale of one keeps noise that is an integer as it is."""
-    noise = ceil(NOISE_TAIL * counting_noise(plan, name))
+    noise = ceil(NOISE_TAIL * counting_noise(plan, part))
     bound = float(plan.largest_size + noise)
-    return Segment(name, 2 * plan.evaluation.bins, scale=1.0, bound=bound)
+    return Segment(part, 2 * plan.evaluation.bins, scale=1.0, bound=bound)
 
 
 def _update_segment(plan: Plan, kept: int) -> Segment:

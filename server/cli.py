@@ -8,10 +8,10 @@ import typer
 from common.console import command_line, errors, new_app
 from common.entropy import SystemEntropy
 from common.facts import facts_of, warnings_of
-from common.plan import PruningPlan, load_plan
+from common.plan import Plan, PruningPlan, load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.shared import abandoned_epsilon
-from common.segments import evaluation_rounds, require_countable
+from common.segments import evaluation_rounds, require_countable, sensitivity
 from server.rounds import initial_model
 
 app = new_app("The central bank's end of a federation.")
@@ -40,6 +40,8 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
         "pruning": _pruning(agreed.pruning),
         "evaluation rounds": ", ".join(map(str, evaluation_rounds(agreed))),
     }
+    if apart := _apart(agreed):
+        facts["counted apart"] = apart
     if agreed.privacy.epsilon != "none":
         abandoned = abandoned_epsilon(agreed, mechanism.steps)
         facts["epsilon if all others collude"] = f"{abandoned:.3f}"
@@ -50,6 +52,14 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
     # Lines, not a table: it would cut the hash to the width of a terminal.
     for fact, value in facts.items():
         typer.echo(f"{fact:{width}}  {value}")
+
+
+def _apart(plan: Plan) -> str:
+    """Say who is looked at apart, and by how much that raises the noise of every count."""
+    evaluation = plan.evaluation
+    names = [*evaluation.groups, *(f"pool {pool}" for pool in evaluation.pools)]
+    noise = sensitivity(plan) / plan.rows_per_unit
+    return f"{', '.join(names)}; {noise:.2f} times the noise on each count" if names else ""
 
 
 def _pruning(pruning: PruningPlan) -> str:

@@ -17,6 +17,9 @@ Counts = NDArray[np.float64]
 REPLICAS = 200
 """Draws of the parametric bootstrap: they give a standard deviation within 5 %."""
 
+CONFIDENCE = 2.0
+"""Standard deviations of the noise that it may explain."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:

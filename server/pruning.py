@@ -1,5 +1,6 @@
 """When the server cuts: the plan's schedule or search, held or taken back by the guard."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import sqrt
 
@@ -15,7 +16,7 @@ from common.pruning.scores import SCORES
 from common.pruning.selection import exchange, prune
 from common.segments import evaluation_rounds
 from server.evaluation import Estimate
-from server.guard import Verdict, guard
+from server.guard import Verdict, guard, shortfall
 from server.model import GlobalModel, Good, Watch
 
 TINY = 1e-9
@@ -60,20 +61,27 @@ def sparsity_due(model: GlobalModel, plan: Plan, finished: int) -> float:
 
 
 def watched(
-    received: GlobalModel, model: GlobalModel, plan: Plan, seen: Estimate
+    received: GlobalModel,
+    model: GlobalModel,
+    plan: Plan,
+    seen: Estimate,
+    groups: Mapping[str, Estimate],
 ) -> tuple[GlobalModel, Verdict | None]:
-    """Let the guard judge the ``received`` model by what was ``seen`` of it.
+    """Let the guard judge the ``received`` model by what was ``seen`` of it, and of each group.
 
-    ``model`` is the same one step later; it goes on, or gives way to the last good one.
+    ``model`` is the same one step later; it goes on, or gives way to the last good one. Before
+    there is one, a pruned model is held against the floor alone, and can only be held.
     """
     watch, sparsity, verdict = received.watch, pruned_share(received, plan), None
     good = watch.good
-    if good is not None and sparsity > 0:
-        verdict = guard(good.reference, seen, plan.pruning.tolerance)
-    if good is None or verdict is None or not verdict.fell:
+    worst_group = shortfall(groups, plan.pruning.floor)
+    if sparsity > 0 and (good is not None or worst_group is not None):
+        reference = seen if good is None else good.reference
+        verdict = guard(reference, seen, plan.pruning.tolerance, worst_group)
+    if verdict is None or not verdict.fell:
         best = seen if good is None or sparsity == 0 else _better(good.reference, seen)
         watch = replace(watch, good=Good(received.weights, received.mask, sparsity, best))
-    elif plan.pruning.guard == "hold":
+    elif plan.pruning.guard == "hold" or good is None:
         watch = replace(watch, limit=sparsity)
     else:
         watch = replace(watch, limit=good.sparsity, failed=min(watch.failed, sparsity))

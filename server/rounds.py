@@ -18,10 +18,11 @@ from common.privacy.shared import shared_grid
 from common.pruning.evidence import Traces
 from common.pruning.rules import deepest, proximal_of, units_of
 from common.pruning.selection import require_possible
-from common.segments import COUNTS, GRADIENT, MAGNITUDES, UPDATE, VALIDATION, counting_noise
+from common.segments import GRADIENT, MAGNITUDES, UPDATE, VALIDATION
 from server.aggregation import Attempt, Sums
 from server.evaluation import Estimate, estimate
 from server.exchange import Caller, Exchange, Traffic
+from server.groups import apart, looked_at
 from server.guard import Verdict
 from server.model import GlobalModel
 from server.optimiser import direction
@@ -88,7 +89,7 @@ def run_rounds(
                 f"{lost} rounds in a row could not be completed by {plan.threshold} institutions:"
                 " bring them back and resume"
             )
-        counts = {name: total for name, total in sums.items() if name in COUNTS}
+        counts, noise = looked_at(plan, sums, survivors)
         traffic, members = exchange.traffic, max(1, len(survivors))
         report = RoundReport(
             round=model.round,
@@ -97,12 +98,15 @@ def run_rounds(
             kept=model.kept,
             sparsity=1 - model.kept / model.mask.size,
             counts=counts,
-            noise={name: counting_noise(plan, name, len(survivors)) for name in counts},
+            noise=noise,
             bytes_up=sum(traffic.up[name] for name in survivors) // members,
             bytes_down=sum(traffic.down[name] for name in survivors) // members,
             seconds=clock() - started,
         )
-        model, verdict = _advance(model, plan, sums, report.estimates.get(VALIDATION))
+        model, verdict = _advance(model, plan, sums, report)
+        if verdict is not None:
+            level = logging.WARNING if verdict.fell else logging.INFO
+            log.log(level, "round %d: %s", report.round, verdict)
         yield model, replace(report, seconds=clock() - started, verdict=verdict)
 
 
@@ -160,7 +164,7 @@ def _require_members(model: GlobalModel, plan: Plan) -> None:
 
 
 def _advance(
-    received: GlobalModel, plan: Plan, sums: Sums, seen: Estimate | None
+    received: GlobalModel, plan: Plan, sums: Sums, report: RoundReport
 ) -> tuple[GlobalModel, Verdict | None]:
     """Apply the average update or gradient, let the guard judge, then prune as far as is due."""
     finished, model, verdict = received.round + 1, received, None
@@ -170,8 +174,10 @@ def _advance(
         weights = model.weights.copy()
         weights[model.mask] += sums[UPDATE].astype(np.float32)
         model = replace(model, weights=weights, traces=_traced(model, sums[UPDATE], sums))
-    if seen is not None and plan.pruning.guard != "off":
-        model, verdict = watched(received, model, plan, seen)
+    if VALIDATION in report.counts and plan.pruning.guard != "off":
+        seen = report.estimates
+        groups = apart(seen, VALIDATION)
+        model, verdict = watched(received, model, plan, seen[VALIDATION], groups)
     if GRADIENT in sums or UPDATE in sums:
         if finished <= plan.pruning.start * plan.training.rounds:
             model = replace(model, traces=replace(model.traces, anchor=model.weights))

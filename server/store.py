@@ -8,6 +8,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from math import isfinite
@@ -27,11 +28,14 @@ from common.model import layout_of
 from common.plan import Plan
 from common.pruning.compaction import compact, unpruned
 from common.pruning.masks import pack_mask
-from common.segments import TEST, VALIDATION
+from common.segments import COUNTS, TEST, VALIDATION, count_names
 from server.adverts import Adverts, Known
+from server.evaluation import Estimate
 from server.latency import latencies
 from server.model import GlobalModel
 from server.rounds import Clock, RoundReport
+
+Row = dict[str, str | int | float]
 
 PARTIAL = ".partial"
 """End of a file's name while it is written."""
@@ -44,6 +48,9 @@ METRICS = {
     "calibration": "calibration",
 }
 """Columns of a released histogram, and what they show of it."""
+ROUNDS, GROUPS = "rounds.csv", "groups.csv"
+"""What each round was; what its evaluation tells of each group and pool."""
+
 MODEL = "model.safetensors"
 """The model so far, in the plan's shapes, with its mask."""
 
@@ -76,6 +83,16 @@ COLUMNS = (
 )
 """A metric's standard deviation is that of the noise on the counts it was computed from."""
 
+GROUP_COLUMNS = (
+    "round",
+    "part",
+    "group",
+    *(metric + end for metric in METRICS for end in ("", "_sd")),
+    "positives",
+    "negatives",
+)
+"""Of ``groups.csv``, which plans with groups or pools have; the counts are noised ones."""
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one."""
@@ -87,9 +104,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def round_row(report: RoundReport) -> dict[str, str | int | float]:
+def round_row(report: RoundReport) -> Row:
     """Return a report as a row of ``rounds.csv``; a metric not released is an empty cell."""
-    row: dict[str, str | int | float] = dict.fromkeys(COLUMNS, "")
+    row: Row = dict.fromkeys(COLUMNS, "")
     row |= {
         "round": report.round,
         "epoch": report.epoch,
@@ -100,12 +117,38 @@ def round_row(report: RoundReport) -> dict[str, str | int | float]:
         "bytes_down": report.bytes_down,
         "seconds": round(report.seconds, 4),
     }
-    for part, estimated in report.estimates.items():
-        for metric, field in METRICS.items():
-            for end, found in (("", estimated.value), ("_sd", estimated.sd)):
-                if isfinite(number := getattr(found, field)):
-                    row[f"{metric}_{part}{end}"] = round(number, 6)
+    for part in (part for part in COUNTS if part in report.counts):
+        for (metric, end), number in _metrics(report.estimates[part]).items():
+            row[f"{metric}_{part}{end}"] = number
     return row
+
+
+def group_rows(report: RoundReport, plan: Plan) -> list[Row]:
+    """Return a report as rows of ``groups.csv``; whoever was not looked at has empty cells."""
+    rows = []
+    for part in (part for part in COUNTS if part in report.counts):
+        for name in count_names(plan, part)[1:]:
+            row: Row = dict.fromkeys(GROUP_COLUMNS, "")
+            row |= {"round": report.round, "part": part, "group": name.removeprefix(f"{part}/")}
+            if (estimated := report.estimates.get(name)) is not None:
+                row |= {metric + end: n for (metric, end), n in _metrics(estimated).items()}
+                row |= {
+                    field: round(getattr(estimated.value, field), 1)
+                    for field in ("positives", "negatives")
+                }
+            rows.append(row)
+    return rows
+
+
+def _metrics(estimated: Estimate) -> dict[tuple[str, str], float]:
+    """Return the metrics that are known, each with its standard deviation."""
+    ends = (("", estimated.value), ("_sd", estimated.sd))
+    shown = {
+        (metric, end): getattr(found, field)
+        for metric, field in METRICS.items()
+        for end, found in ends
+    }
+    return {key: round(number, 6) for key, number in shown.items() if isfinite(number)}
 
 
 def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
@@ -113,6 +156,18 @@ def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
     tensors = layout_of(plan.model, plan.schema_.width).split(model.weights)
     tensors["mask"] = np.frombuffer(pack_mask(model.mask), np.uint8)
     return tensor_bytes(tensors, metadata_of(plan))
+
+
+class _Table:
+    """A CSV file as it grows."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        self.text = io.StringIO(newline="")
+        self._writer = csv.DictWriter(self.text, columns)
+        self._writer.writeheader()
+
+    def add(self, rows: Iterable[Row]) -> None:
+        self._writer.writerows(rows)
 
 
 class RunStore:
@@ -123,15 +178,17 @@ class RunStore:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._plan = directory, plan
         write_atomically(directory / "plan.toml", plan.to_toml().encode())
-        self._rows = io.StringIO(newline="")
-        self._writer = csv.DictWriter(self._rows, COLUMNS)
-        self._writer.writeheader()
-        self._write_rows()
+        self._tables = {ROUNDS: _Table(COLUMNS)}
+        if plan.evaluation.groups or plan.evaluation.pools:
+            self._tables[GROUPS] = _Table(GROUP_COLUMNS)
+        self._write_tables()
 
     def keep(self, model: GlobalModel, report: RoundReport) -> None:
         """Add a finished round."""
-        self._writer.writerow(round_row(report))
-        self._write_rows()
+        self._tables[ROUNDS].add([round_row(report)])
+        if GROUPS in self._tables:
+            self._tables[GROUPS].add(group_rows(report, self._plan))
+        self._write_tables()
         write_atomically(self._directory / MODEL, model_bytes(model, self._plan))
 
     def finish(self, model: GlobalModel, clock: Clock = time.perf_counter) -> dict[str, Any]:
@@ -156,8 +213,9 @@ class RunStore:
             write_atomically(self._directory / name, data)
         return shrank
 
-    def _write_rows(self) -> None:
-        write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())
+    def _write_tables(self) -> None:
+        for name, table in self._tables.items():
+            write_atomically(self._directory / name, table.text.getvalue().encode())
 
 
 def stored_adverts(directory: Path, plan_hash: str) -> Adverts:

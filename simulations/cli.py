@@ -108,12 +108,21 @@ def _facts(summary: dict[str, Any]) -> list[str]:
         "nothing" if count is None else f"{count:,}"
         for count in (summary["bytes_up_first_round"], summary["bytes_up_last_round"])
     ]
+    seen = "auc seen by the server: " + ("not released" if private is None else f"{private:.4f}")
+    watched = []
+    if (worst := summary["worst_group"]) is not None:
+        least = summary["groups"][worst]
+        auc, sd = least["auc"], least["auc_sd"]
+        watched.append(f"worst group seen by the server: {worst}, {auc:.4f} (sd {sd:.4f})")
+    if summary["guard"] is not None:
+        watched.append(f"guard, last: {summary['guard']}")
     return [
         f"epsilon={budget}  unit={summary['unit']}",
         f"noise={summary['noise']}  noise_source={summary['noise_source']}",
         f"evaluation={summary['evaluation']}",
         f"aggregation={summary['aggregation']}: {summary['protocol']}",
-        "auc seen by the server: " + ("not released" if private is None else f"{private:.4f}"),
+        seen,
+        *watched,
         f"bytes up per institution: {sent[0]} in the first round, {sent[1]} in the last",
         f"{summary['seconds']:.1f} s; simulated from a seed, so it protects nobody",
     ]

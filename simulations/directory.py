@@ -10,11 +10,11 @@ from typing import Any
 from common.errors import ConfigError
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
-from server.store import COMPACT, MODEL, PARTIAL, SHRINKAGE, write_atomically
+from server.store import COMPACT, GROUPS, MODEL, PARTIAL, ROUNDS, SHRINKAGE, write_atomically
 
 LOCK = ".lock"
 MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE)
-RESULTS = ("summary.json", "rounds.csv", "plan.toml", "curves.svg", "audit.json", *MODELS)
+RESULTS = ("summary.json", ROUNDS, GROUPS, "plan.toml", "curves.svg", "audit.json", *MODELS)
 OURS = {LOCK, *RESULTS, *(name + PARTIAL for name in RESULTS)}
 """What a run may write; a killed one leaves a partial file behind."""
 

@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from client.data import Splits
 from common.facts import facts_of
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.segments import TEST, VALIDATION
+from common.segments import TEST, VALIDATION, count_names
 from server.evaluation import Estimate
+from server.groups import apart, worst
 from server.store import METRICS
 from simulations.baselines import Baseline
 from simulations.run import Run, exact_metrics
@@ -26,21 +27,23 @@ def summarise(
 
     ``auc`` and ``pr_auc`` are exact on the pooled test rows, which only a simulator sees;
     ``auc_private`` and its like are what the server computed from the sums, each with the
-    standard deviation of the noise in them (None until the last round).
+    standard deviation of the noise in them (None until the last round); so is what stands under
+    ``groups``, for each protected group and pool. ``guard`` is its last verdict.
     """
     plan, model = run.plan, run.final
     test = {name: part.test for name, part in splits.items()}
     auc, pr_auc = exact_metrics(model, plan, test)
-    released = [report.estimates[TEST] for report in run.reports if TEST in report.counts]
+    released = [report.estimates for report in run.reports if TEST in report.counts]
     # A lost round moved no full vector, so it says nothing of the model's size.
     trained = [r for r in run.reports if r.round < plan.training.rounds and r.survivors]
     private = plan.privacy.epsilon != "none"
     summary = {
         "auc": auc,
-        **_private(released[-1] if released else None),
+        **_private(released[-1][TEST] if released else None),
         "pr_auc": pr_auc,
         "epsilon": run.epsilon if private else "none",
         "epsilon_if_others_collude": run.abandoned_epsilon if private else "none",
+        **_by_group(run, released[-1] if released else {}),
         "sparsity": 1 - model.kept / model.mask.size,
         "weights_total": model.mask.size,
         "weights_kept": model.kept,
@@ -70,6 +73,22 @@ def _private(released: Estimate | None) -> dict[str, float | None]:
             number = getattr(found, field) if found else nan
             shown[f"{name}_private{end}"] = number if isfinite(number) else None
     return shown
+
+
+def _by_group(run: Run, released: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Return ROC-AUC on test rows by group and pool, who fares worst, the guard's last verdict."""
+    seen = apart(released, TEST)
+    shown = {}
+    for name in count_names(run.plan, TEST)[1:]:
+        group = name.removeprefix(f"{TEST}/")
+        known = _private(seen.get(group))
+        shown[group] = {"auc": known["auc_private"], "auc_sd": known["auc_private_sd"]}
+    verdicts = [report.verdict for report in run.reports if report.verdict is not None]
+    return {
+        "groups": shown,
+        "worst_group": worst(seen),
+        "guard": str(verdicts[-1]) if verdicts else None,
+    }
 
 
 PANELS = ("ROC-AUC", "sparsity, %", "kB up per institution")

@@ -80,13 +80,50 @@ def customer_plan(rows: int, **sections: Any) -> Plan:
     return small_plan(schema=schema, privacy=privacy, **sections)
 
 
+PROTECTED = [
+    {"name": "sex", "kind": "categorical", "values": ["f", "m"], "protected": True},
+    {
+        "name": "age",
+        "kind": "numeric",
+        "lo": 18,
+        "hi": 100,
+        "protected": True,
+        "missing": "indicator",
+    },
+]
+"""Columns that small rows have beside their features, where a plan counts groups."""
+
+NORTH, SOUTH = ["ash", "birch", "cedar"], ["elm", "fir", "gum"]
+
+
+def grouped_plan(**sections: Any) -> Plan:
+    """Return the small plan of six institutions, with five groups by two columns and two pools."""
+    members = SIZES | {"fir": 120, "gum": 180}
+    evaluation = {
+        "groups": ["sex", "age"],
+        "cuts": {"age": [30, 50]},
+        "pools": {"south": SOUTH, "north": NORTH},
+    } | sections.pop("evaluation", {})
+    base = {
+        "schema": FIELDS["schema"] | {"columns": FIELDS["schema"]["columns"] + PROTECTED},
+        "institutions": [{"name": name, "size": size} for name, size in members.items()],
+    }
+    return small_plan(**base | sections, evaluation=evaluation)
+
+
 def small_examples(rows: int, seed: int, width: int = WIDTH) -> Examples:
     """Return rows whose label follows two of the features and their product."""
     draw = np.random.default_rng(seed)
     features = draw.uniform(-1, 1, (rows, width)).astype(np.float32)
     log_odds = 2 * features[:, 0] - features[:, 1] + 2 * features[:, 2] * features[:, 3]
     labels = (draw.uniform(size=rows) < 1 / (1 + np.exp(-log_odds))).astype(np.float32)
-    return Examples(features, labels, pd.DataFrame(index=range(rows)))
+    protected = pd.DataFrame(
+        {
+            "sex": draw.choice(["f", "m"], rows),
+            "age": np.where(draw.uniform(size=rows) < 0.1, np.nan, draw.uniform(18, 90, rows)),
+        }
+    )
+    return Examples(features, labels, protected)
 
 
 def small_splits(seed: int, rows: int = 150) -> Splits:

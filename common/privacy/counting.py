@@ -12,9 +12,9 @@ def noised_counts(
 ) -> NDArray[np.float64]:
     """Return whole counts [n], each at most ``most``, plus discrete Gaussian noise.
 
-    A unit of k rows changes counts by at most k (L2: all in one bin), so the release is
-    k^2 / (2 sigma^2)-concentrated (Canonne, Kamath and Steinke 2020, Theorem 4). ``sigma`` 0 adds
-    nothing.
+    Where a unit moves all counts that are released together, these and others with the same
+    ``sigma``, by at most s (L2), the release is s^2 / (2 sigma^2)-concentrated (Canonne, Kamath and
+    Steinke 2020, Theorem 4). ``sigma`` 0 adds nothing.
     """
     saturated: NDArray[np.float64] = np.minimum(counts, most)
     return saturated + discrete_gaussian(sigma, len(counts), stream) if sigma else saturated

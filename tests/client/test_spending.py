@@ -7,8 +7,8 @@ from client.limits import table_epsilon
 from client.spending import budget_of, charges_of
 from common.privacy.budgets import training_mechanism
 from common.privacy.shared import abandoned_mechanism
-from common.segments import segments_of
-from tests.support import customer_plan, small_plan
+from common.segments import COUNTS, segments_of
+from tests.support import customer_plan, grouped_plan, small_plan
 
 PRIVATE = small_plan(evaluation={"noise": "gaussian", "epsilon": 0.5})
 
@@ -22,6 +22,20 @@ def test_rounds_charge_all_that_was_reserved_and_no_more() -> None:
     reserved = {(part.part, part.noise_multiplier): part.steps for part in budget.releases}
     assert charged == reserved
     assert {part.part for part in budget.releases} == {"train", "validation", "test"}
+
+
+def test_groups_and_pools_are_charged_once_a_round_with_all_rows() -> None:
+    counted = {"noise": "gaussian", "epsilon": 0.5}
+    apart = grouped_plan(evaluation=counted)
+    whole = grouped_plan(evaluation=counted | {"groups": [], "cuts": {}, "pools": {}})
+    assert budget_of(apart).releases == budget_of(whole).releases
+    for number in range(apart.training.rounds + 1):
+        more, fewer = segments_of(apart, number, 10), segments_of(whole, number, 10)
+        assert charges_of(apart, more) == charges_of(whole, fewer)
+        assert len(more) - len(fewer) == 8 * sum(part.name in COUNTS for part in fewer)
+        # More noise on each count instead.
+        bounds = {part.name: part.bound for part in fewer}
+        assert all(part.bound > bounds[part.name] for part in more if part.name in COUNTS)
 
 
 def test_the_budget_is_the_plans_epsilon_by_part() -> None:

@@ -14,7 +14,18 @@ from pydantic import ValidationError
 from common.errors import ConfigError, PlanError
 from common.plan import Plan, load_plan, plan_from_dict
 from common.schema import load_schema
-from tests.support import FIELDS, SIZES, customer_plan, plan_fields, small_plan
+from common.segments import segments_of
+from tests.support import (
+    FIELDS,
+    NORTH,
+    PROTECTED,
+    SIZES,
+    SOUTH,
+    customer_plan,
+    grouped_plan,
+    plan_fields,
+    small_plan,
+)
 
 SECTIONS = (
     "model",
@@ -105,7 +116,8 @@ def test_hash_changes_with_every_value(section: str, key: str, value: object) ->
 def test_every_choice_of_the_plan_is_among_the_changes() -> None:
     together = {("privacy", key) for key in ("noise", "unit", "rows_per_customer")}
     together |= {("optimiser", key) for key in ("kind", "momentum", "second")}
-    together |= {("pruning", "rewind"), ("pruning", "regrowth")}
+    together |= {("pruning", key) for key in ("rewind", "regrowth", "floor")}
+    together |= {("evaluation", key) for key in ("groups", "cuts", "pools")}
     plan = small_plan().to_dict()
     keys = {(name, key) for name in SECTIONS for key in plan[name]} - together
     assert keys == {(name, key) for name, section in CHANGES.items() for key in section}
@@ -255,6 +267,111 @@ def test_each_refusal_names_its_place(change: dict[str, Any], problem: str | Non
         plan_from_dict(FIELDS | fields, "my.toml")
     assert str(caught.value).startswith("my.toml: ")
     assert "\n" not in str(caught.value)
+
+
+POOLS = {"south": SOUTH, "north": NORTH}
+"""As in the plan, which the changes replace."""
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "problem"),
+    [
+        ({"groups": ["x0"], "cuts": {}}, "unknown group column 'x0'; known: sex, age: set eval"),
+        ({"groups": ["age"], "cuts": {}}, r"'age' is numeric: give .* evaluation\.cuts"),
+        ({"groups": ["sex"]}, "cuts of 'age', no numeric column of evaluation.groups: remove"),
+        ({"cuts": {"age": [30], "sex": [1]}}, "cuts of 'sex', no numeric column"),
+        ({"cuts": {"age": []}}, r"cuts \[\] of 'age' do not rise between 18 and 100: order"),
+        ({"cuts": {"age": [50, 30]}}, "do not rise"),
+        ({"cuts": {"age": [30, 30]}}, "do not rise"),
+        ({"cuts": {"age": [18]}}, "do not rise"),
+        ({"cuts": {"age": [100]}}, "do not rise"),
+        ({"cuts": {"age": [float("nan")]}}, "finite number"),
+        ({"groups": ["sex", "age", "sex"]}, "two groups have one name: list each column"),
+        ({"pools": {"north": [*NORTH, "oak"]}}, "'north' holds 'oak', who is no member: name"),
+        ({"pools": {"north": [*NORTH, "ash"]}}, "pool 'north' lists an institution twice"),
+        ({"pools": {"North": NORTH}}, "String should match"),
+        ({"pools": {"north": NORTH[:2]}}, "'north' of 2 institutions is smaller than 3: a sum"),
+        ({"pools": POOLS | {"also": SOUTH}}, "two pools hold the same institutions, or one holds"),
+        ({"pools": {"all": NORTH + SOUTH}}, "or one holds all: keep one of them"),
+        (
+            {"pools": {"north": [*NORTH, "elm"]}},
+            "pools set 2 institutions apart, fir, gum, which no pool holds: a difference of sums",
+        ),
+        (
+            {"pools": POOLS | {"more": [*NORTH, "elm"]}},
+            "pools set 1 institutions apart, elm, which only more and south hold: a difference",
+        ),
+    ],
+    ids=str,
+)
+def test_groups_and_pools_that_show_somebody_are_refused_by_name(
+    evaluation: dict[str, Any], problem: str
+) -> None:
+    assert list(grouped_plan().evaluation.pools) == ["north", "south"]
+    with pytest.raises(PlanError, match=problem) as caught:
+        grouped_plan(evaluation=evaluation)
+    assert "\n" not in str(caught.value)
+
+
+def test_pools_hide_two_institutions_beside_the_colluders() -> None:
+    assert grouped_plan().least_pool == 3
+    with pytest.raises(PlanError, match="'north' of 3 institutions is smaller than 4"):
+        grouped_plan(aggregation={"colluders": 2})
+    plain = grouped_plan(aggregation={"kind": "plain", "colluders": 2})
+    assert plain.least_pool == 3
+
+
+def test_codes_are_no_ages_and_no_two_groups_share_a_name() -> None:
+    schema = FIELDS["schema"]
+    coded = PROTECTED[1] | {"codes": [99]}
+    with pytest.raises(PlanError, match="cuts of 'age', whose codes are no amounts: group by"):
+        grouped_plan(
+            schema=schema | {"columns": [*schema["columns"], coded]}, evaluation={"groups": ["age"]}
+        )
+    twins = [
+        {"name": name, "kind": "categorical", "values": [value], "protected": True}
+        for name, value in (("a", "b=c"), ("a=b", "c"))
+    ]
+    with pytest.raises(PlanError, match="two groups have one name"):
+        small_plan(
+            schema=schema | {"columns": [*schema["columns"], *twins]},
+            evaluation={"groups": ["a", "a=b"]},
+        )
+
+
+GUARDED = {"guard": "hold", "floor": 0.6}
+
+
+def test_a_floor_needs_somebody_to_watch_it_and_somebody_above_it() -> None:
+    assert grouped_plan(pruning=GUARDED).pruning.floor == 0.6
+    with pytest.raises(PlanError, match=r"floor 0\.6 is watched by nobody: set guard to hold"):
+        grouped_plan(pruning={"floor": 0.6})
+    with pytest.raises(PlanError, match=r"floor 0\.6 has nobody above it: name evaluation"):
+        small_plan(pruning=GUARDED)
+    for floor in (-0.1, 1.0):
+        with pytest.raises(PlanError, match="floor"):
+            grouped_plan(pruning=GUARDED | {"floor": floor})
+
+
+def test_hash_covers_who_is_looked_at_apart_but_not_the_order_of_pools() -> None:
+    plan = grouped_plan()
+    changes: list[dict[str, Any]] = [
+        {"groups": ["sex"], "cuts": {}},
+        {"groups": ["age", "sex"]},
+        {"cuts": {"age": [30, 51]}},
+        {"pools": {"north": NORTH}},
+        {"pools": {"north": SOUTH, "south": NORTH}},
+    ]
+    digests = {grouped_plan(evaluation=change).digest() for change in changes}
+    digests |= {plan.digest(), grouped_plan(pruning=GUARDED).digest()}
+    digests.add(grouped_plan(pruning=GUARDED | {"floor": 0.7}).digest())
+    assert len(digests) == len(changes) + 3
+    swapped = grouped_plan(evaluation={"pools": dict(sorted(POOLS.items()))})
+    assert swapped.digest() == plan.digest()
+    assert (swapped, hash(swapped)) == (plan, hash(plan))
+    assert hash(plan) != hash(grouped_plan(evaluation=changes[0]))
+    assert segments_of(swapped, 2, 40) == segments_of(plan, 2, 40)
+    assert plan_from_dict(tomllib.loads(plan.to_toml())) == plan
 
 
 def test_counts_must_fit_the_ring() -> None:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from math import sqrt
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from common.errors import BudgetError, ProtocolError
 from common.plan import Plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.segments import (
+    COUNTS,
     NOISE_TAIL,
     TEST,
     UPDATE,
@@ -17,10 +19,12 @@ from common.segments import (
     counting_noise,
     evaluation_mechanism,
     evaluation_rounds,
+    part_of,
     require_countable,
     segments_of,
+    sensitivity,
 )
-from tests.support import customer_plan, describe, small_plan, start_of
+from tests.support import customer_plan, describe, grouped_plan, small_plan, start_of
 
 
 def timed(rounds: int, evaluations: int) -> Plan:
@@ -104,6 +108,34 @@ def test_counts_hide_all_rows_of_a_unit_at_the_same_price(name: str) -> None:
     assert counting_noise(customer, name, 9) == 3 * counting_noise(customer, name)
     (*_, counted) = segments_of(customer, 6, 40)
     assert counted.bound >= 200 + NOISE_TAIL * counting_noise(customer, TEST)
+
+
+def test_groups_and_pools_follow_all_rows_under_more_noise() -> None:
+    plan = grouped_plan(evaluation=NOISED)
+    apart = ["sex=f", "sex=m", "age<30", "30<=age<50", "50<=age", "age=missing"]
+    apart += ["pool:north", "pool:south"]
+    validation, test = ([part, *(f"{part}/{name}" for name in apart)] for part in COUNTS)
+    assert [part.name for part in segments_of(plan, 2, 40)] == [UPDATE, *validation]
+    last = segments_of(plan, 6, 40)
+    assert [part.name for part in last] == validation + test
+    assert {part.length for part in last} == {20}
+    assert [part_of(part.name) for part in last] == [VALIDATION] * 9 + [TEST] * 9
+    assert part_of(UPDATE) == UPDATE
+    # All rows, sex, age and one pool: four counts of a row, so twice the noise at the same price.
+    assert sensitivity(plan) == 2
+    assert sensitivity(customer_plan(4)) == 4
+    alone = small_plan(evaluation=NOISED)
+    for part in COUNTS:
+        assert evaluation_mechanism(plan, part) == evaluation_mechanism(alone, part)
+        assert counting_noise(plan, part) == pytest.approx(2 * counting_noise(alone, part))
+    tight: dict[str, Any] = {
+        "institutions": [{"name": f"i{index:02}", "size": 900} for index in range(30)],
+        "aggregation": {"ring_bits": 16},
+    }
+    require_countable(small_plan(evaluation=NOISED | {"epsilon": 0.25}, **tight))
+    apart_too = grouped_plan(evaluation=NOISED | {"epsilon": 0.25, "pools": {}}, **tight)
+    with pytest.raises(BudgetError, match="ring of 16 bits"):
+        require_countable(apart_too)
 
 
 def test_counts_that_overflow_the_ring_are_refused_before_a_round() -> None:

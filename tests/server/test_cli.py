@@ -48,6 +48,13 @@ def test_missing_protection_is_told_loudly(
     assert told in invoke(main, "plan", trial_file(tmp_path, **{section: values})).err
 
 
+def test_who_is_counted_apart_is_shown_with_what_it_costs(tmp_path: Path) -> None:
+    shown = facts(invoke(main, "plan", trial_file(tmp_path, evaluation={"groups": ["age_band"]})))
+    assert shown["counted apart"] == "age_band; 1.41 times the noise on each count"
+    assert shown["evaluation"].endswith(", once, groups and pools included")
+    assert "counted apart" not in facts(invoke(main, "plan", trial_file(tmp_path)))
+
+
 def test_hash_follows_the_plan(tmp_path: Path) -> None:
     quiet: dict[str, Any] = {"privacy": {"epsilon": "none"}}
     hashes = [

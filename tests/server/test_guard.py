@@ -1,7 +1,7 @@
 import pytest
 
 from server.evaluation import CERTAIN, Estimate, Metrics
-from server.guard import guard
+from server.guard import Shortfall, guard, shortfall
 
 
 def seen(roc_auc: float, sd: float) -> Estimate:
@@ -28,6 +28,34 @@ def test_what_noise_or_tolerance_explains_is_none(after: Estimate, tolerance: fl
     assert not verdict.fell
     assert str(verdict).startswith("ROC-AUC holds")
     assert guard(seen(0.80, 0.0), seen(0.70, 0.0), tolerance).fell
+
+
+def test_a_group_below_the_floor_by_more_than_noise_is_a_fall_too() -> None:
+    groups = {"sex=f": seen(0.7, 0.001), "sex=m": seen(0.62, 0.01), "pool:x": seen(0.5, 0.2)}
+    found = shortfall(groups, 0.65)
+    # The pool is lower, but may well be anywhere.
+    assert found == Shortfall("sex=m", 0.62, 0.01, 0.65)
+    assert found is not None
+    assert found.smallest_detectable == 0.02
+    verdict = guard(seen(0.7, 0.0), seen(0.7, 0.0), 0.0, found)
+    assert verdict.fell
+    assert str(verdict) == (
+        "ROC-AUC holds: +0.0000; smallest detectable fall 0.0000; worst group sex=m: ROC-AUC"
+        " 0.6200, sd 0.0100, below the floor 0.6500; smallest detectable shortfall 0.0200"
+    )
+    above = guard(seen(0.7, 0.0), seen(0.7, 0.0), 0.0, shortfall(groups, 0.639))
+    assert not above.fell
+    assert "holds the floor 0.6390" in str(above)
+    # Any fall over all still counts.
+    assert guard(seen(0.8, 0.0), seen(0.7, 0.0), 0.0, shortfall(groups, 0.5)).fell
+
+
+def test_no_floor_and_no_known_group_are_no_shortfall() -> None:
+    nan = float("nan")
+    assert shortfall({"sex=f": seen(0.1, 0.0)}, None) is None
+    assert shortfall({"sex=f": seen(nan, 0.0), "sex=m": seen(0.1, nan)}, 0.9) is None
+    assert shortfall({"sex=f": seen(nan, 0.0), "sex=m": seen(0.1, 0.0)}, 0.9) is not None
+    assert shortfall({}, 0.9) is None
 
 
 def test_a_rise_and_a_missing_metric_are_no_falls() -> None:

@@ -1,5 +1,6 @@
 """The server's cuts: schedule, search, rewinding, regrowth and the guard's last word."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from server.evaluation import CERTAIN, EMPTY, Estimate
 from server.model import GlobalModel, Watch
 from server.pruning import cut, pruned_share, sparsity_due, watched
 from server.rounds import initial_model, run_rounds
-from tests.support import connect, small_plan
+from tests.support import connect, grouped_plan, small_plan
 
 
 def plan_of(evaluations: int = 3, **pruning: Any) -> Plan:
@@ -78,11 +79,15 @@ def test_regrown_weights_start_from_zero_and_are_fewer_each_time() -> None:
 
 
 def judged(
-    plan: Plan, model: GlobalModel, quality: float, sd: float = 0.01
+    plan: Plan,
+    model: GlobalModel,
+    quality: float,
+    sd: float = 0.01,
+    groups: Mapping[str, Estimate] | None = None,
 ) -> tuple[GlobalModel, bool | None]:
     """Let the guard see a model, which moves on by one."""
     moved = replace(model, weights=model.weights + model.mask, round=model.round + 1)
-    after, verdict = watched(model, moved, plan, seen(quality, sd))
+    after, verdict = watched(model, moved, plan, seen(quality, sd), groups or {})
     return after, None if verdict is None else verdict.fell
 
 
@@ -114,6 +119,34 @@ def test_a_fall_beyond_noise_ends_pruning_or_takes_it_back(guard: str) -> None:
         assert after.mask.all()
         assert sparsity_due(after, plan, 6) == 0
     assert sparsity_due(lean, plan, 6) == deepest(plan) == 0.75
+
+
+def test_a_group_below_the_floor_is_answered_like_a_fall() -> None:
+    for guard in ("hold", "step_back"):
+        plan = grouped_plan(pruning={"guard": guard, "floor": 0.6, "tolerance": 0.1})
+        fine, poor = {"sex=f": seen(0.7)}, {"sex=f": seen(0.7), "sex=m": seen(0.57)}
+        dense, fell = judged(plan, start(plan), 0.75, groups=poor)
+        assert fell is None  # Not pruning's doing.
+        lean = cut(dense, plan, 0.5, 2)
+        assert judged(plan, lean, 0.75, groups=fine)[1] is False
+        noisy = {"sex=m": seen(0.57, sd=0.02)}
+        assert judged(plan, lean, 0.75, groups=noisy)[1] is False
+        after, fell = judged(plan, lean, 0.75, groups=poor)
+        assert fell
+        assert after.kept == (lean.kept if guard == "hold" else dense.kept)
+        assert sparsity_due(after, plan, 6) == (pruned_share(after, plan))
+
+
+def test_a_first_model_below_the_floor_is_held_for_there_is_none_to_return_to() -> None:
+    plan = grouped_plan(pruning={"guard": "step_back", "floor": 0.6})
+    lean = cut(start(plan), plan, 0.5, 2)
+    after, fell = judged(plan, lean, 0.75, groups={"sex=m": seen(0.5)})
+    assert fell
+    assert (after.kept, after.watch.good) == (lean.kept, None)
+    assert sparsity_due(after, plan, 6) == pruned_share(lean, plan)
+    better, fell = judged(plan, after, 0.75, groups={"sex=m": seen(0.65)})
+    assert fell is False
+    assert better.watch.good is not None
 
 
 def test_the_best_good_model_is_what_the_next_one_is_held_against() -> None:

@@ -17,11 +17,11 @@ from common.model import layout_of
 from common.plan import load_plan
 from common.pruning.compaction import compact
 from common.pruning.masks import unpack_mask
-from common.segments import TEST, VALIDATION
+from common.segments import TEST, VALIDATION, count_names
 from server.model import GlobalModel
 from server.rounds import RoundReport
-from server.store import COLUMNS, RunStore, round_row, write_atomically
-from tests.support import small_plan, start_of
+from server.store import COLUMNS, GROUP_COLUMNS, RunStore, round_row, write_atomically
+from tests.support import grouped_plan, small_plan, start_of
 
 PLAN = small_plan()
 REPORT = RoundReport(
@@ -99,6 +99,35 @@ def test_row_holds_the_report() -> None:
     assert noised["auc_validation_sd"] > 0
     tested = replace(REPORT, counts={TEST: np.array([1.0, 0, 0, 1])})
     assert (round_row(tested)["auc_validation"], round_row(tested)["auc_test"]) == ("", 1)
+
+
+def test_groups_have_a_file_of_their_own_with_a_row_for_each(tmp_path: Path) -> None:
+    plan = grouped_plan()
+    store = RunStore(tmp_path, plan)
+    path = tmp_path / "groups.csv"
+    assert path.read_text().strip() == ",".join(GROUP_COLUMNS)
+    counts = {name: np.array([4.0, 1, 1, 4]) for name in count_names(plan, VALIDATION)[:-1]}
+    noise = {f"{VALIDATION}/sex=f": 0.1}
+    start = start_of(plan)
+    store.keep(start, replace(REPORT, counts={}))
+    store.keep(start, replace(REPORT, counts=counts, noise=noise))
+    with path.open(newline="") as file:
+        found = {row["group"]: row for row in csv.DictReader(file)}
+    groups = ["sex=f", "sex=m", "age<30", "30<=age<50", "50<=age", "age=missing"]
+    assert list(found) == [*groups, "pool:north", "pool:south"]
+    man = found["sex=m"]
+    assert [man[key] for key in ("round", "part", "auc", "auc_sd")] == [
+        "2",
+        "validation",
+        "0.8",
+        "0.0",
+    ]
+    assert (man["positives"], man["negatives"]) == ("5.0", "5.0")
+    assert float(found["sex=f"]["auc_sd"]) > 0
+    # A pool that was not looked at is named, and nothing of it is told.
+    unread = found["pool:south"]
+    assert {name for name, cell in unread.items() if cell} == {"round", "part", "group"}
+    assert [row["auc_validation"] for row in rows(tmp_path)] == ["", "0.8"]
 
 
 def test_model_is_read_back_bit_for_bit_with_its_mask(tmp_path: Path) -> None:

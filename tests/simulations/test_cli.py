@@ -160,6 +160,37 @@ def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
     assert "WARNING" not in outcome.err
 
 
+def test_groups_their_worst_and_the_guard_are_told(tmp_path: Path) -> None:
+    plan = trial_file(
+        tmp_path,
+        evaluation={"groups": ["age_band"], "rounds": 3},
+        pruning={"guard": "hold", "floor": 0.99},
+    )
+    outcome = run(plan, "--no-baselines", "--out", tmp_path / "a")
+    assert outcome.code == 0
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    bands = [f"age_band={band}" for band in ("18-29", "30-44", "45-59", "60+")]
+    assert list(summary["groups"]) == bands
+    worst = summary["groups"][summary["worst_group"]]
+    (line,) = (line for line in outcome.out.splitlines() if line.startswith("worst group seen"))
+    said = f"{summary['worst_group']}, {worst['auc']:.4f} (sd {worst['auc_sd']:.4f})"
+    assert line == f"worst group seen by the server: {said}"
+    assert f"guard, last: {summary['guard']}" in outcome.out
+    assert "below the floor 0.9900; smallest detectable shortfall" in summary["guard"]
+    assert "below the floor" in outcome.err
+    assert ", groups and pools included" in outcome.out
+    with (tmp_path / "a" / "groups.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["group"] for row in rows] == bands * 4
+    last = {row["group"]: row["auc"] for row in rows[-4:]}
+    assert float(last[summary["worst_group"]]) == pytest.approx(worst["auc"], abs=1e-6)
+    # A plan without groups says nothing of them, and the file of the earlier run is gone.
+    quiet = run(trial_file(tmp_path), "--no-baselines", "--out", tmp_path / "a")
+    assert "worst group" not in quiet.out + quiet.err
+    assert "guard, last" not in quiet.out
+    assert not (tmp_path / "a" / "groups.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("typed", "warning", "key"),
     [
