@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from client.data import Splits
-from common.plan import Plan, plan_from_dict
+from common.plan import Plan, PruningPlan, plan_from_dict
 from common.privacy.budgets import learning_rate
 from simulations.run import Run, Watch, exact_metrics, simulate
 
 RATES = (0.5, 1.0, 2.0)
 """Learning rates tried for each baseline, as multiples of the pruned run's."""
 
-BASELINES: dict[str, dict[str, Any]] = {
-    "logistic": {"model": {"kind": "logistic"}, "pruning": {"sparsity": 0.0}},
-    "dense": {"pruning": {"sparsity": 0.0}},
-}
+BASELINES: dict[str, dict[str, Any]] = {"logistic": {"model": {"kind": "logistic"}}, "dense": {}}
+"""What each is beside not being pruned."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ def baseline_plans(plan: Plan, name: str) -> list[Plan]:
         fields = plan.to_dict()
         fields["aggregation"]["kind"] = "plain"
         fields["training"]["learning_rate"] = rate * multiple
+        # All of the section: a guard, a penalty or neurons would make it another model.
+        fields["pruning"] = PruningPlan(sparsity=0.0).model_dump()
         for section, values in BASELINES[name].items():
             fields[section] |= values
         plans.append(plan_from_dict(fields, f"baseline {name}"))

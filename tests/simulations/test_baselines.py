@@ -7,7 +7,7 @@ import pytest
 
 from client.data import Splits
 from common.model import layout_of
-from common.plan import Plan
+from common.plan import Plan, PruningPlan
 from common.privacy.budgets import learning_rate, training_mechanism
 from server.model import GlobalModel
 from server.rounds import RoundReport
@@ -39,11 +39,13 @@ def dropped(fields: dict[str, Any], *paths: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", BASELINES)
 def test_baseline_differs_from_the_plan_only_in_what_it_is(plan: Plan, name: str) -> None:
     plans = baseline_plans(plan, name)
-    free = ["training.learning_rate", "aggregation.kind", "pruning.sparsity"]
+    free = ["training.learning_rate", "aggregation.kind"]
     free += ["model.kind"] if name == "logistic" else []
     for candidate in plans:
-        assert dropped(candidate.to_dict(), *free) == dropped(plan.to_dict(), *free)
-        assert (candidate.pruning.sparsity, candidate.aggregation.kind) == (0.0, "plain")
+        own, agreed = dropped(candidate.to_dict(), *free), dropped(plan.to_dict(), *free)
+        assert own | {"pruning": {}} == agreed | {"pruning": {}}
+        assert candidate.pruning == PruningPlan(sparsity=0.0)
+        assert candidate.aggregation.kind == "plain"
         # The same budget, to the last bit of its noise.
         assert training_mechanism(candidate) == training_mechanism(plan)
     assert {candidate.model.kind for candidate in plans} == {
@@ -51,6 +53,21 @@ def test_baseline_differs_from_the_plan_only_in_what_it_is(plan: Plan, name: str
     }
     rates = [learning_rate(candidate) / learning_rate(plan) for candidate in plans]
     assert rates == pytest.approx(RATES)
+
+
+@pytest.mark.parametrize(
+    "pruning",
+    [
+        {"granularity": "neuron", "sparsity": 0.5},
+        {"sparsity": "auto", "guard": "step_back"},
+        {"schedule": "iterative", "regrowth": 0.2, "penalty": "l1"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", BASELINES)
+def test_no_way_of_pruning_is_left_in_a_baseline(name: str, pruning: dict[str, Any]) -> None:
+    plan = trial_plan(pruning=pruning, evaluation={"rounds": 4})
+    assert {one.pruning for one in baseline_plans(plan, name)} == {PruningPlan(sparsity=0.0)}
 
 
 def test_both_baselines_try_the_same_rates() -> None:
