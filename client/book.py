@@ -65,18 +65,18 @@ class Account:
         """The last round charged, or -1."""
         return max((entry.round for entry in self.charged), default=-1)
 
-    def spent(self) -> Iterable[Spent]:
-        """Yield what was charged, and all that an open run may still charge."""
-        if self.over:
-            for entry in self.charged:
-                yield entry.time, self.plan_hash, self.split, entry.release
-        else:
-            for release in self.reserved.values():
-                yield self._latest, self.plan_hash, self.split, release
+    def left(self, release: Release) -> int:
+        """Return how many steps of a reserved release are not charged yet."""
+        used = sum(entry.steps for entry in self.charged if entry.part == release.part)
+        return release.steps - used
 
-    @property
-    def _latest(self) -> int:
-        return max((entry.time for entry in self.charged), default=self.began)
+    def spent(self, now: int) -> Iterable[Spent]:
+        """Yield what was charged, each when it was, and what an open run may still charge, now."""
+        for entry in self.charged:
+            yield entry.time, self.plan_hash, self.split, entry.release
+        for release in () if self.over else self.reserved.values():
+            if left := self.left(release):
+                yield now, self.plan_hash, self.split, replace(release, steps=left)
 
 
 @dataclass
@@ -105,7 +105,9 @@ class Book:
                     " it was altered; restore it from a copy that verifies"
                 )
             self._fold(entry)
-            self.sequence, self.head, self.time = entry.sequence, entry.hash, entry.time
+            self.sequence, self.head = entry.sequence, entry.hash
+            # The latest, not the last: small steps back must not add up.
+            self.time = max(self.time, entry.time)
 
     def draft(self, drafts: Iterable[Draft], now: int) -> list[Entry]:
         """Return drafts as the next lines; raise `ClockSetBackError` on an earlier clock."""
@@ -184,10 +186,10 @@ class Book:
         """Raise `LedgerAlteredError` unless each roster after revocations is the noted one."""
         _require_noted("roster", shrunk, self.revoked)
 
-    def spent(self, table: str) -> list[Spent]:
+    def spent(self, table: str, now: int) -> list[Spent]:
         """Return what all runs on a table charged, or may still charge."""
         accounts = [account for account in self.accounts.values() if account.table == table]
-        return [item for account in accounts for item in account.spent()]
+        return [item for account in accounts for item in account.spent(now)]
 
     def affordable(self, plan_hash: str, budget: Budget, now: int) -> Account:
         """Return the account of a new run; raise `OverLimitError` if it would pass a limit."""
@@ -199,7 +201,7 @@ class Book:
             for other in self.accounts.values()
             if other.table == account.table
         ]
-        spent = [item for other in (*accounts, account) for item in other.spent()]
+        spent = [item for other in (*accounts, account) for item in other.spent(now)]
         self.limits.require(spent, account.plan_hash, now)
         return account
 
@@ -251,11 +253,10 @@ def _require_noted(
 
 def _require_reserved(account: Account, release: Release) -> None:
     reserved = account.reserved.get(release.part)
-    used = sum(entry.steps for entry in account.charged if entry.part == release.part)
     if reserved is None or release != replace(reserved, steps=release.steps):
         raise OverdrawnError(f"{release.part} rows: not the mechanism that the run reserved")
-    if used + release.steps > reserved.steps:
+    if (over := release.steps - account.left(reserved)) > 0:
         raise OverdrawnError(
-            f"{release.part} rows: {used + release.steps} steps are more than the"
+            f"{release.part} rows: {reserved.steps + over} steps are more than the"
             f" {reserved.steps} reserved when the run began"
         )

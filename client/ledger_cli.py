@@ -16,7 +16,7 @@ from client.book import Account, Book
 from client.config import load_config, open_ledger
 from client.entries import Entry
 from client.ledger import Ledger
-from client.limits import YEAR, Limits, Spent, table_epsilon, units_of
+from client.limits import YEAR, Limits, Spent, table_epsilon
 from common.console import errors, new_app
 from common.errors import ConfigError
 
@@ -37,10 +37,10 @@ def _open(file: Path) -> tuple[Ledger, Limits, str]:
 def show(file: File) -> None:
     """Show each run, and what all of them together took from the table, beside the limits."""
     ledger, limits, table = _open(file)
-    book, _ = ledger.read()
+    (book, _), now = ledger.read(), int(time.time())
     console = Console(highlight=False, soft_wrap=True)
     console.print(_runs(book, table, limits.accountant))
-    console.print(_totals(book.spent(table), limits, int(time.time())))
+    console.print(_totals(book.spent(table, now), limits, now))
     console.print(f"line={book.sequence} head={book.head}")
 
 
@@ -52,7 +52,7 @@ def _runs(book: Book, table: str, accountant: str) -> Table:
                 name[:12],
                 account.plan_hash[:12],
                 datetime.fromtimestamp(account.began, UTC).strftime("%Y-%m-%d %H:%M"),
-                ", ".join(units_of(account.spent())),
+                ", ".join(sorted({release.unit for release in account.reserved.values()})),
                 str(len({entry.round for entry in account.charged})),
                 f"{table_epsilon(_charged(account), accountant):.4g}",
                 "over" if account.over else "open",

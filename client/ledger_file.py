@@ -2,17 +2,20 @@
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import get_type_hints
+from math import isfinite
+from typing import TypeVar, get_type_hints
 
 from client.entries import Entry, Kept, Shrunk
 from client.refusals import LedgerAlteredError, LedgerUnavailableError
 
 PATIENCE = 60.0
 """Seconds to wait for another process's transaction."""
+
+Row = TypeVar("Row", Entry, Kept, Shrunk)
 
 _TYPES = {int: "INTEGER", float: "REAL", bytes: "BLOB"}
 
@@ -96,7 +99,7 @@ class SqliteTransaction:
         )
         entries = []
         for *row, noted in rows:
-            entry = Entry(*row)
+            entry = _read(Entry, row)
             # The next line proves all but the last one.
             if entry.hash != noted:
                 raise LedgerAlteredError(
@@ -117,7 +120,7 @@ class SqliteTransaction:
     def kept(self) -> Mapping[str, Kept]:
         """Return the last stored vector of each plan hash."""
         rows = self._database.execute(f"SELECT plan, {_KEPTS} FROM vectors")  # noqa: S608
-        return {plan_hash: Kept(*row) for plan_hash, *row in rows}
+        return {plan_hash: _read(Kept, row) for plan_hash, *row in rows}
 
     def keep(self, plan_hash: str, kept: Kept) -> None:
         """Replace the stored vector of a plan."""
@@ -129,7 +132,7 @@ class SqliteTransaction:
     def shrunk(self) -> Mapping[str, Shrunk]:
         """Return the roster after revocations of each plan hash that had any."""
         rows = self._database.execute("SELECT plan, approved, roster FROM rosters")
-        return {plan_hash: Shrunk(*row) for plan_hash, *row in rows}
+        return {plan_hash: _read(Shrunk, row) for plan_hash, *row in rows}
 
     def shrink(self, plan_hash: str, shrunk: Shrunk) -> None:
         """Replace the roster of a plan."""
@@ -137,6 +140,19 @@ class SqliteTransaction:
             "INSERT OR REPLACE INTO rosters VALUES (?, ?, ?)",
             (plan_hash, shrunk.approved, shrunk.roster),
         )
+
+
+def _read(kind: type[Row], values: Sequence[object]) -> Row:
+    """Return a row as what it is; SQLite keeps whatever was written, of any type."""
+    hints = get_type_hints(kind)
+    for part, value in zip(fields(kind), values, strict=True):  # type: ignore[arg-type]
+        expected = hints[part.name] if hints[part.name] in _TYPES else str
+        if type(value) is not expected or (expected is float and not isfinite(float(str(value)))):
+            raise LedgerAlteredError(
+                f"a {part.name} of the ledger is no {expected.__name__}: it was altered; restore it"
+                " from a copy that verifies"
+            )
+    return kind(*values)
 
 
 def _sync(directory: Path) -> None:

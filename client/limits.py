@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from client.entries import Release
 from client.refusals import OverLimitError
-from common.privacy.accounting import composed_epsilon
+from common.privacy.accounting import COUNTS_ACCOUNTANT, composed_epsilon
 
 YEAR = 365 * 24 * 3600
 """Seconds."""
@@ -89,5 +89,7 @@ def units_of(spent: Iterable[Spent]) -> list[str]:
 
 
 def _epsilon(releases: Sequence[Release], accountant: str) -> float:
+    if any(release.part != "train" for release in releases):
+        accountant = COUNTS_ACCOUNTANT
     delta = min(release.delta for release in releases)
     return composed_epsilon(tuple(release.priced for release in releases), delta, accountant)

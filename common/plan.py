@@ -108,7 +108,7 @@ class PrivacyPlan(Section):
 
     epsilon: Annotated[float, Field(gt=0, le=50)] | Literal["none"] = 1.0
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    max_grad_norm: Positive = 1.0
+    max_grad_norm: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     unit: str = RECORD
     rows_per_customer: Annotated[int, Field(ge=1, le=1_000)] = 1
     noise: Literal["local", "shared"] = "local"
@@ -309,7 +309,8 @@ class Plan(Section):
         require_pools(self.evaluation.pools, names, self.least_pool)
         smallest = min(institution.size for institution in self.institutions)
         largest = max(institution.size for institution in self.institutions)
-        if self.privacy.epsilon != "none" and self.privacy.delta * largest >= 1:
+        noised = self.privacy.epsilon != "none" or self.evaluation.noise != "none"
+        if noised and self.privacy.delta * largest >= 1:
             raise ValueError(
                 f"delta {self.privacy.delta:g} is not below 1 / declared size {largest}:"
                 f" set privacy.delta below {1 / largest:.2g}"

@@ -8,7 +8,7 @@ from common.descriptor import Segment
 from common.errors import BudgetError
 from common.groups import groups_of
 from common.plan import Plan
-from common.privacy.accounting import SampledGaussian
+from common.privacy.accounting import COUNTS_ACCOUNTANT, SampledGaussian
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.shared import ring_levels
 from common.pruning.schedules import prunes_after
@@ -59,7 +59,7 @@ def evaluation_mechanism(plan: Plan, name: str) -> SampledGaussian:
     if evaluation.noise == "none":
         return replace(once, steps=steps)
     # So many Gaussian mechanisms are exactly one with as much less noise: calibrated once.
-    once = once.calibrated(evaluation.epsilon, privacy.delta, privacy.accountant)
+    once = once.calibrated(evaluation.epsilon, privacy.delta, COUNTS_ACCOUNTANT)
     return replace(once, noise_multiplier=once.noise_multiplier * sqrt(steps), steps=steps)
 
 

@@ -23,6 +23,14 @@ PRV_ERROR, PRV_RELATIVE_ERROR = 0.01, 0.003
 """PRV's bound is at most this far above the truth: Opacus' default .01 is 3 % of epsilon .3."""
 
 
+COUNTS_ACCOUNTANT = "rdp"
+"""What prices noised counts, whatever the plan names for training.
+
+A few levels of discrete noise are not a Gaussian's, and PRV would tell too little; its Renyi
+divergences are a Gaussian's at most (Canonne, Kamath and Steinke 2020, Theorem 4).
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class SampledGaussian:
     """``steps`` Gaussian mechanisms on Poisson samples.

@@ -52,7 +52,7 @@ def test_a_round_is_charged_once_and_rounds_only_grow(ledger: Ledger) -> None:
     charge(ledger, at(4))
     book, entries = ledger.read()
     assert [entry.round for entry in entries if entry.kind == "charged"] == [0, 3, 4]
-    assert sum(release.steps for *_, release in book.spent("loans")) == 306
+    assert sum(release.steps for *_, release in book.spent("loans", NOON)) == 306
     assert ledger.verify() == len(entries) == 5
 
 
