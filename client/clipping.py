@@ -17,7 +17,7 @@ from torch.linalg import vector_norm
 
 from common.model import MaskedLinear, Network
 
-PHYSICAL_BATCH = 512
+PHYSICAL_BATCH = 1024
 """Records in memory at once; a larger batch is summed in pieces."""
 
 SLACK = 1e-6
