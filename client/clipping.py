@@ -12,12 +12,12 @@ from math import prod
 
 import torch
 from opacus.grad_sample.utils import register_norm_sampler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.linalg import vector_norm
 
 from common.model import MaskedLinear, Network
 
-PHYSICAL_BATCH = 512
+PHYSICAL_BATCH = 1024
 """Records in memory at once; a larger batch is summed in pieces."""
 
 SLACK = 1e-6
@@ -125,3 +125,6 @@ class ClippedSum:
         for layer in self._layers.values():
             layer.capturing = capturing
             vars(layer).pop("captured", None)
+        if isinstance(self._network.activation, nn.ReLU):
+            # A layer's outputs are not read again, and overwriting them spares the cache.
+            self._network.activation.inplace = capturing

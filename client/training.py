@@ -57,7 +57,7 @@ def train(
     device = network.flat.device
     features = torch.from_numpy(examples.features).to(device)
     labels = torch.from_numpy(examples.labels).to(device)
-    # Indexing costs as much as the noise, so a whole network does without.
+    # Indexing costs a third of the noise, so a whole network does without.
     kept = slice(None) if network.mask.all() else network.mask.nonzero()[:, 0]
     start = network.flat.clone()
     stream = keystream(stream(32))

@@ -57,13 +57,12 @@ def keystream(key: bytes) -> Stream:
     Ten times faster than the operating system's source, where one step draws megabytes.
     """
     encryptor = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
-    zeros, target = b"", bytearray()
+    zeros = b""
 
     def draw(n: int) -> bytes:
-        nonlocal zeros, target
+        nonlocal zeros
         if n > len(zeros):
-            zeros, target = bytes(n), bytearray(n)
-        encryptor.update_into(memoryview(zeros)[:n], target)
-        return bytes(memoryview(target)[:n])
+            zeros = bytes(n)
+        return encryptor.update(memoryview(zeros)[:n])
 
     return draw

@@ -1,11 +1,12 @@
 """The discrete Gaussian on the integers, drawn from a CSPRNG.
 
 Its weight at x is exp(-x^2 / 2 sigma^2) (Canonne, Kamath and Steinke 2020). A small one is drawn
-by the alias method (Walker 1977; Vose 1991): a table of `CELLS` cells, a cell and an 80-bit
-threshold a draw. A large one is the sum of two small ones, k A + B, whose weights are off by a
-factor of 1 +- 4 exp(-2 pi^2 tau^2) at most, tau = sigma_A sigma_B / sigma (Peikert 2010,
-convolution of discrete Gaussians): nothing beside the table, because `MAX_SIGMA` keeps tau at 2
-or more.
+from a table of 2^16 slots (Marsaglia 1963): most hold an integer, so that two random bytes are a
+draw; the last `MIXED` lead to what is left of each integer's chance beside whole slots, drawn by
+the alias method (Walker 1977; Vose 1991): one of `CELLS` cells and an 80-bit threshold. A large one
+is the sum of two small ones, k A + B, whose weights are off by a factor of 1 +- 4 exp(-2 pi^2
+tau^2) at most, tau = sigma_A sigma_B / sigma (Peikert 2010, convolution of discrete Gaussians):
+nothing beside the table, because `MAX_SIGMA` keeps tau at 2 or more.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ CELLS = 2**14
 ZERO = CELLS // 2 - 1
 """The cell of the integer 0."""
 
+MIXED = 2**11
+"""Slots without an integer of their own; up to `TABLE_SIGMA`, fewer than 1,750 are left over."""
+
 TABLE_SIGMA = 512.0
 """Largest sigma a table holds: its ends lie 16 deviations out (chance 1e-57)."""
 
@@ -33,32 +37,43 @@ MAX_SIGMA = 125_000.0
 VARIATION = 2.0**-78
 """Bound of the total variation from an exact draw: 2^-80 for each table, and the rest."""
 
+_DIRECT = 2**16 - MIXED
 _LOWER_BITS = 64
 _CAPACITY = 2 ** (16 + _LOWER_BITS)  # of a cell
+_SLOT = CELLS * _CAPACITY // MIXED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    """Where a threshold falls short of a cell's limit, the cell; else its alias.
+    """The integer of each slot; the limit of each cell, in two parts, and its alias.
 
-    Limits have 80 bits. ``packed`` holds the upper 16 and the alias, two little-endian words a
-    cell; few thresholds need the ``lower`` 64.
+    A threshold that falls short of its cell's limit draws the cell's own integer, else the alias.
+    Limits have 80 bits: few thresholds need the ``lower`` 64 to be told from the ``upper`` 16.
     """
 
-    packed: NDArray[np.uint32]
+    integers: NDArray[np.int16]
+    upper: NDArray[np.uint16]
     lower: NDArray[np.uint64]
+    aliases: NDArray[np.int16]
 
-    def draw(self, count: int, stream: Stream) -> NDArray[np.uint16]:
-        """Return ``count`` cells [count]."""
+    def draw(self, count: int, stream: Stream) -> NDArray[np.int16]:
+        """Return ``count`` integers [count]."""
+        slots = np.frombuffer(stream(2 * count), "<u2")
+        values = self.integers.take(slots)
+        mixed = np.flatnonzero(slots >= _DIRECT)
+        values[mixed] = self._alias(mixed.size, stream)
+        return values
+
+    def _alias(self, count: int, stream: Stream) -> NDArray[np.int16]:
         thresholds, cells = np.frombuffer(stream(4 * count), "<u2").reshape(2, count)
         cells = cells & np.uint16(CELLS - 1)
-        limits, aliases = self.packed.take(cells).view("<u2").reshape(count, 2).T
+        limits = self.upper[cells]
         short = thresholds < limits
         ties = np.flatnonzero(thresholds == limits)
         if ties.size:
             rest = np.frombuffer(stream(8 * ties.size), "<u8")
             short[ties] = rest < self.lower[cells[ties]]
-        return np.where(short, cells, aliases)
+        return np.where(short, cells.astype(np.int16) - ZERO, self.aliases[cells])
 
 
 def discrete_gaussian(sigma: float, count: int, stream: Stream) -> NDArray[np.int32]:
@@ -72,12 +87,11 @@ def discrete_gaussian(sigma: float, count: int, stream: Stream) -> NDArray[np.in
     factor = ceil(sqrt(max(0.0, (sigma / TABLE_SIGMA) ** 2 - 1)))
     table = _table(sigma, factor)
     if not factor:
-        return table.draw(count, stream).astype(np.int32) - ZERO
+        return table.draw(count, stream).astype(np.int32)
     coarse, fine = table.draw(2 * count, stream).reshape(2, count)
     values = coarse.astype(np.int32)
     values *= factor
     values += fine
-    values -= (factor + 1) * ZERO
     return values
 
 
@@ -85,24 +99,30 @@ def discrete_gaussian(sigma: float, count: int, stream: Stream) -> NDArray[np.in
 def _table(sigma: float, factor: int) -> _Table:
     """Return the table of variance sigma^2 / (factor^2 + 1)."""
     parts = _parts(Decimal(sigma) ** 2 / (factor**2 + 1))
-    packed, lower = np.zeros((CELLS, 2), "<u2"), np.zeros(CELLS, np.uint64)
-    packed[:, 1] = np.arange(CELLS)
+    whole = np.repeat(np.arange(CELLS), [part // _SLOT for part in parts])
+    # Those too many are left out evenly: mixed slots then favour no sign.
+    direct = whole[np.arange(_DIRECT) * whole.size // _DIRECT]
+    for cell, slots in enumerate(np.bincount(direct, minlength=CELLS).tolist()):
+        parts[cell] -= slots * _SLOT
+    upper, lower = np.zeros(CELLS, np.uint16), np.zeros(CELLS, np.uint64)
+    aliases = np.arange(CELLS)
     short = [cell for cell, part in enumerate(parts) if part < _CAPACITY]
     full = [cell for cell, part in enumerate(parts) if part > _CAPACITY]
     while short:
         cell, giver = short.pop(), full[-1]
-        upper, lower[cell] = divmod(parts[cell], 2**_LOWER_BITS)
-        packed[cell] = upper, giver
+        upper[cell], lower[cell] = divmod(parts[cell], 2**_LOWER_BITS)
+        aliases[cell] = giver
         parts[giver] -= _CAPACITY - parts[cell]
         if parts[giver] <= _CAPACITY:
             full.pop()
         if parts[giver] < _CAPACITY:
             short.append(giver)
-    return _Table(packed.view(np.uint32)[:, 0], lower)
+    integers = np.pad(direct, (0, MIXED)) - ZERO
+    return _Table(integers.astype(np.int16), upper, lower, (aliases - ZERO).astype(np.int16))
 
 
 def _parts(variance: Decimal) -> list[int]:
-    """Return the chance of each cell in units of 2^-94, to the unit; they sum to 2^94."""
+    """Return the chance of each cell in units of 2^-99, to the unit; they sum to 2^99."""
     with localcontext(prec=60):
         # The ratio of neighbours shrinks by exp(-1 / variance) a step.
         ratio, shrink = (-1 / (2 * variance)).exp(), (-1 / variance).exp()
@@ -111,7 +131,7 @@ def _parts(variance: Decimal) -> list[int]:
             weights.append(weights[-1] * ratio)
             ratio *= shrink
         both = weights[-2:0:-1] + weights
-        unit = CELLS * _CAPACITY / sum(both)
+        unit = 2**16 * _SLOT / sum(both)
         parts = [int(weight * unit) for weight in both]
-    parts[ZERO] += CELLS * _CAPACITY - sum(parts)
+    parts[ZERO] += 2**16 * _SLOT - sum(parts)
     return parts

@@ -46,22 +46,30 @@ class Grid:
 
     def levels(self, values: NDArray[np.floating], stream: Stream) -> Levels:
         """Return ``values`` [n] in levels, rounded by one random offset each: unbiased."""
-        offsets = np.frombuffer(stream(4 * len(values)), "<u4") * 2.0**-32
-        offsets += np.divide(values, self.step, dtype=np.float64)
-        return np.floor(offsets, out=offsets).astype(np.int64)
+        return self._rounded(values, stream).astype(np.int64)
 
     def release(self, values: NDArray[np.floating], stream: Stream) -> Levels:
         """Return ``values`` [n] in levels with noise; none where sigma is 0."""
-        levels = self.levels(values, stream)
-        if self.sigma > 0:
-            levels += discrete_gaussian(self.sigma, len(values), stream)
-        return levels
+        return self._noised(values, stream).astype(np.int64)
 
     def perturb(self, values: NDArray[np.float32], stream: Stream) -> None:
         """Replace ``values`` [n] by what is released of them, in their own units."""
         for start in range(0, len(values), _BLOCK):
             block = values[start : start + _BLOCK]
-            block[:] = self.release(block, stream) * self.step
+            np.multiply(self._noised(block, stream), self.step, out=block, casting="same_kind")
+
+    # Whole numbers below 2^53 are exact in float64, and one type saves passes over the values.
+
+    def _rounded(self, values: NDArray[np.floating], stream: Stream) -> NDArray[np.float64]:
+        offsets = np.frombuffer(stream(4 * len(values)), "<u4") * 2.0**-32
+        offsets += np.divide(values, self.step, dtype=np.float64)
+        return np.floor(offsets, out=offsets)
+
+    def _noised(self, values: NDArray[np.floating], stream: Stream) -> NDArray[np.float64]:
+        levels = self._rounded(values, stream)
+        if self.sigma > 0:
+            levels += discrete_gaussian(self.sigma, len(values), stream)
+        return levels
 
 
 def grid_of(

@@ -8,7 +8,7 @@ from scipy.stats import chi2_contingency
 
 from common.entropy import SeededEntropy, Stream
 from common.privacy import discrete
-from common.privacy.discrete import CELLS, MAX_SIGMA, TABLE_SIGMA, ZERO, discrete_gaussian
+from common.privacy.discrete import CELLS, MAX_SIGMA, MIXED, TABLE_SIGMA, ZERO, discrete_gaussian
 from tests.common.privacy.battery import Draws, complaints, probabilities
 
 SIZE = 400_000
@@ -56,16 +56,18 @@ def test_battery_rejects_a_rounded_gaussian_of_small_sigma() -> None:
 def chances(sigma: float) -> dict[int, float]:
     """Return what a table does with every threshold, summed by integer."""
     table = discrete._table(sigma, 0)
-    upper, aliases = table.packed.view("<u2").reshape(CELLS, 2).T
-    limits = [(int(u) << 64) + int(low) for u, low in zip(upper, table.lower, strict=True)]
-    total: dict[int, int] = dict.fromkeys(range(-ZERO, CELLS - ZERO), 0)
-    for cell, (limit, alias) in enumerate(zip(limits, aliases, strict=True)):
+    slot = CELLS * 2**80 // MIXED
+    whole = np.bincount(table.integers[:-MIXED] + ZERO, minlength=CELLS).tolist()
+    total = {cell - ZERO: slots * slot for cell, slots in enumerate(whole)}
+    cells = zip(table.upper.tolist(), table.lower.tolist(), table.aliases.tolist(), strict=True)
+    for cell, (upper, lower, alias) in enumerate(cells):
+        limit = (upper << 64) + lower
         total[cell - ZERO] += limit
-        total[int(alias) - ZERO] += 2**80 - limit
-    return {value: part / (CELLS * 2**80) for value, part in total.items()}
+        total[alias] += 2**80 - limit
+    return {value: part / (2**16 * slot) for value, part in total.items()}
 
 
-@pytest.mark.parametrize("sigma", [0.7, 40.0, TABLE_SIGMA])
+@pytest.mark.parametrize("sigma", [0.7, 40.0, 511.9, TABLE_SIGMA])
 def test_table_holds_the_exact_chances(sigma: float) -> None:
     found = chances(sigma)
     assert sum(found.values()) == pytest.approx(1, abs=1e-14)
@@ -104,11 +106,23 @@ def scripted(*parts: bytes) -> Stream:
 def test_a_tied_threshold_is_decided_by_its_lower_bits(below: bool) -> None:
     table = discrete._table(3.0, 0)
     cell = ZERO + 7
-    upper, alias = table.packed.view("<u2").reshape(CELLS, 2)[cell]
     lower = int(table.lower[cell]) - below
-    tie = int(upper).to_bytes(2, "little") + cell.to_bytes(2, "little")
-    found = discrete_gaussian(3.0, 1, scripted(tie, lower.to_bytes(8, "little")))
-    assert found[0] == (cell if below else int(alias)) - ZERO
+    tie = int(table.upper[cell]).to_bytes(2, "little") + cell.to_bytes(2, "little")
+    mixed = scripted(b"\xff\xff", tie, lower.to_bytes(8, "little"))
+    assert discrete_gaussian(3.0, 1, mixed)[0] == (7 if below else table.aliases[cell])
+
+
+def test_only_the_last_slots_take_a_threshold() -> None:
+    last = 2**16 - MIXED - 1
+    found = discrete_gaussian(3.0, 1, scripted(last.to_bytes(2, "little"), b""))
+    assert found[0] == discrete._table(3.0, 0).integers[last]
+    with pytest.raises(StopIteration):
+        discrete_gaussian(3.0, 1, scripted((last + 1).to_bytes(2, "little")))
+
+
+def test_mixed_slots_favour_no_sign() -> None:
+    whole = discrete._table(40.0, 0).integers[:-MIXED].astype(int)
+    assert abs((whole > 0).sum() - (whole < 0).sum()) < 10
 
 
 def test_draws_follow_their_stream() -> None:
