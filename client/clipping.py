@@ -90,7 +90,10 @@ class ClippedSum:
         # The derivative of the logistic loss, so that the loss itself need not be computed.
         logits.backward(logits.detach().sigmoid().sub_(labels))
         with torch.no_grad():
-            factors = (self._max_grad_norm / (self._norms() + SLACK)).clamp_(max=1)
+            norms = self._norms()
+            if not norms.isfinite().all():
+                self._leave_out(norms)
+            factors = (self._max_grad_norm / (norms + SLACK)).clamp_(max=1)
             column = factors[:, None]
             for name, layer in self._layers.items():
                 inputs, gradients = layer.captured
@@ -101,6 +104,17 @@ class ClippedSum:
                 else:
                     gradients = gradients * column
                 parts[f"{name}.weight"].addmm_(gradients.T, inputs, beta=beta)
+
+    def _leave_out(self, norms: Tensor) -> None:
+        """Let records whose gradient overflows add nothing, whatever the others do.
+
+        Left in, one of them would make the whole sum NaN, which no noise hides.
+        """
+        finite = norms.isfinite()[:, None]
+        norms.masked_fill_(~finite[:, 0], torch.inf)
+        for layer in self._layers.values():
+            inputs, gradients = layer.captured
+            layer.captured = inputs.where(finite, 0.0), gradients.where(finite, 0.0)
 
     def _norms(self) -> Tensor:
         """Return the gradient norm [n] of each record that the layers have captured."""

@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, fields
-from pathlib import Path
 from math import isfinite
-from typing import TypeVar, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
 from client.entries import Entry, Kept, Shrunk
 from client.refusals import LedgerAlteredError, LedgerUnavailableError
@@ -142,12 +142,12 @@ class SqliteTransaction:
         )
 
 
-def _read(kind: type[Row], values: Sequence[object]) -> Row:
+def _read(kind: type[Row], values: Sequence[Any]) -> Row:
     """Return a row as what it is; SQLite keeps whatever was written, of any type."""
     hints = get_type_hints(kind)
     for part, value in zip(fields(kind), values, strict=True):  # type: ignore[arg-type]
         expected = hints[part.name] if hints[part.name] in _TYPES else str
-        if type(value) is not expected or (expected is float and not isfinite(float(str(value)))):
+        if type(value) is not expected or (expected is float and not isfinite(value)):
             raise LedgerAlteredError(
                 f"a {part.name} of the ledger is no {expected.__name__}: it was altered; restore it"
                 " from a copy that verifies"

@@ -26,6 +26,7 @@ from common.crypto.stages import Prepared, State
 from common.entropy import Entropy
 from common.errors import ProtocolError
 from common.plan import Plan
+from common.segments import require_releasable
 
 if TYPE_CHECKING:
     from client.data import Splits
@@ -119,6 +120,7 @@ def join(
     """
     from client.spending import budget_of  # noqa: PLC0415
 
+    require_releasable(institution.plan)
     if known := by_name(request.names, request.adverts).get(institution.name):
         institution.require_current(LastAdvert.from_bytes(known))
     _ = institution.splits

@@ -15,12 +15,21 @@ def facts_of(plan: Plan) -> dict[str, str]:
         "planned_epsilon": f"{plan.privacy.epsilon}",
         "delta": f"{plan.privacy.delta:g}",
         "unit": unit_of(plan),
+        "held_by_many": _sum_of(plan),
         "noise": plan.privacy.noise if private else "none",
         "noise_source": NOISE_SOURCE if private else "none",
         "evaluation": evaluation_of(plan),
         "aggregation": plan.aggregation.kind,
         "protocol": "two trips, signed keys" if secure else "unmasked (research)",
     }
+
+
+def _sum_of(plan: Plan) -> str:
+    """Say what whoever is in several institutions' tables spends."""
+    if plan.privacy.epsilon == "none":
+        return "no epsilon"
+    most, count = plan.privacy.epsilon * len(plan.names), len(plan.names)
+    return f"epsilon adds up over the institutions that hold a person, to {most:g} at all {count}"
 
 
 def metadata_of(plan: Plan) -> dict[str, str]:

@@ -36,6 +36,9 @@ from common.schema import FeatureSchema, load_schema, shipped_schemas
 TRAIN_SHARE = 0.72
 """Share of an institution's rows that train (validation .08, test .20)."""
 
+LONGEST_STEP = 100.0
+"""Learning rate times clipping norm; a tenth of it already learns nothing."""
+
 RECORD = "record"
 """The unit of privacy that is one row."""
 
@@ -319,6 +322,12 @@ class Plan(Section):
             raise ValueError(
                 f"counts of {len(names)} x {largest} records overflow a ring of"
                 f" {self.aggregation.ring_bits} bits: raise aggregation.ring_bits"
+            )
+        rate = self.training.learning_rate
+        if rate != "auto" and rate * self.privacy.max_grad_norm > LONGEST_STEP:
+            raise ValueError(
+                f"learning_rate {rate:g} at max_grad_norm {self.privacy.max_grad_norm:g} may move"
+                f" weights by more than {LONGEST_STEP:g} a step: lower training.learning_rate"
             )
         if smallest * TRAIN_SHARE * self.training.sample_rate < 1:
             raise ValueError(

@@ -7,10 +7,13 @@ from math import ceil, sqrt
 from common.descriptor import Segment
 from common.errors import BudgetError
 from common.groups import groups_of
+from common.layout import layout_of
 from common.plan import Plan
 from common.privacy.accounting import COUNTS_ACCOUNTANT, SampledGaussian
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.privacy.shared import ring_levels
+from common.privacy.discrete import MAX_SIGMA
+from common.privacy.noise import grid_of
+from common.privacy.shared import ring_levels, shared_grid
 from common.pruning.schedules import prunes_after
 from common.pruning.scores import MEAN_MAGNITUDE
 
@@ -94,9 +97,22 @@ def count_names(plan: Plan, part: str) -> tuple[str, ...]:
     return (part, *(f"{part}/{name}" for name in apart))
 
 
-def require_countable(plan: Plan) -> None:
-    """Raise `BudgetError` when counts and their noise overflow the ring, before a round does."""
-    for segment in (_count_segment(plan, part) for part in COUNTS):
+def require_releasable(plan: Plan) -> None:
+    """Raise `BudgetError` where no grid or ring holds the noise, before a round is charged."""
+    noise_multiplier, privacy = training_mechanism(plan).noise_multiplier, plan.privacy
+    if noise_multiplier and privacy.noise == "local":
+        grid_of(
+            noise_multiplier, privacy.max_grad_norm, layout_of(plan.model, plan.schema_.width).size
+        )
+    elif noise_multiplier:
+        shared_grid(plan)
+    for part in COUNTS:
+        segment = _count_segment(plan, part)
+        if (noise := counting_noise(plan, part)) > MAX_SIGMA:
+            raise BudgetError(
+                f"{part} counts need noise of {noise:,.0f} rows, more than {MAX_SIGMA:,.0f}: raise"
+                " evaluation.epsilon or lower privacy.rows_per_customer"
+            )
         if len(plan.names) * segment.limit >= 2 ** (plan.aggregation.ring_bits - 1):
             raise BudgetError(
                 f"{segment.name} counts of {len(plan.names)} x {segment.limit}, noise included,"

@@ -13,7 +13,7 @@ from common.entropy import Entropy, SystemEntropy
 from common.errors import ConfigError, ProtocolError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
-from common.segments import require_countable
+from common.segments import require_releasable
 from server.adverts import Adverts
 from server.exchange import Exchange
 from server.model import GlobalModel
@@ -56,7 +56,7 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
     def main(grid: Grid, context: Context) -> None:
         task = configure(context)
         plan = task.plan
-        require_countable(plan)
+        require_releasable(plan)
         run = entropy.stream("run")(16).hex()
         model = initial_model(plan, entropy.stream("initial-weights"))
         exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts)

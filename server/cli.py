@@ -11,7 +11,7 @@ from common.facts import facts_of, warnings_of
 from common.plan import Plan, PruningPlan, load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.shared import abandoned_epsilon
-from common.segments import evaluation_rounds, require_countable, sensitivity
+from common.segments import evaluation_rounds, require_releasable, sensitivity
 from server.rounds import initial_model
 
 app = new_app("The central bank's end of a federation.")
@@ -28,7 +28,7 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
     agreed = load_plan(file)
     size = initial_model(agreed, SystemEntropy().stream("check")).mask.size
     mechanism = training_mechanism(agreed)
-    require_countable(agreed)
+    require_releasable(agreed)
     facts = {
         "plan": agreed.name,
         "plan_sha256": agreed.digest(),

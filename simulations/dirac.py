@@ -26,6 +26,9 @@ from simulations.bounds import gaussian_epsilon, gaussian_mu
 CELLS = 1024
 """Draws a step."""
 
+SPARE = 64
+"""Further weights, which no record of the attack touches."""
+
 LENGTH = 1e4
 """Feature of a Dirac canary: beside it, what its gradient does to the bias is nothing."""
 
@@ -49,9 +52,19 @@ class StepAudit:
     run_epsilon: float
 
 
-def audit_step(plan: Plan, name: str, draws: int, confidence: float, stream: Stream) -> StepAudit:
-    """Return what ``draws`` steps or more of an institution, with and without, give away."""
-    step = _shared(plan, stream) if plan.privacy.noise == "shared" else _local(plan, name, stream)
+def audit_step(  # noqa: PLR0913  (what an audit is of, and how hard it tries)
+    plan: Plan, name: str, draws: int, confidence: float, stream: Stream, *, pruned: bool = False
+) -> StepAudit:
+    """Return what ``draws`` steps or more of an institution, with and without, give away.
+
+    A ``pruned`` network has weights beside the attacked ones that did not survive: clipping then
+    takes another way.
+    """
+    step = (
+        _shared(plan, stream, pruned)
+        if plan.privacy.noise == "shared"
+        else _local(plan, name, stream, pruned)
+    )
     everyone, nobody = _table(CELLS, plan.customer_cap), _table(0, plan.customer_cap)
     steps = -(-draws // CELLS)
     # Half a clipping norm is as far from a mean of 0 as from one of the whole norm.
@@ -86,19 +99,20 @@ def _price(plan: Plan, mu: float) -> float:
 def _table(units: int, cap: int | None) -> Examples:
     """Return a table of so many records, or of customers with ``cap`` rows each."""
     owners = np.arange(units).repeat(cap or 1)
-    features = LENGTH * np.eye(units, CELLS, dtype=np.float32)[owners]
+    features = LENGTH * np.eye(units, CELLS + SPARE, dtype=np.float32)[owners]
     labels, unread = np.zeros(len(owners), np.float32), pd.DataFrame(index=range(len(owners)))
     return Examples(features, labels, unread, None if cap is None else owners)
 
 
-def _blank() -> Network:
-    network = Network(ModelPlan(kind="logistic"), CELLS)
-    size = network.layout.size
-    network.load(np.zeros(size, np.float32), np.ones(size, np.bool_))
+def _blank(pruned: bool) -> Network:
+    network = Network(ModelPlan(kind="logistic"), CELLS + SPARE)
+    mask = np.ones(network.layout.size, np.bool_)
+    mask[CELLS : CELLS + SPARE] = not pruned
+    network.load(np.zeros(mask.size, np.float32), mask)
     return network
 
 
-def _local(plan: Plan, name: str, stream: Stream) -> Step:
+def _local(plan: Plan, name: str, stream: Stream, pruned: bool) -> Step:
     # A rate and a batch of one leave the negative sum itself as the update.
     one = replace(
         local_steps(plan, name),
@@ -108,16 +122,16 @@ def _local(plan: Plan, name: str, stream: Stream) -> Step:
         expected_batch=1.0,
         proximal=None,
     )
-    return lambda rows: -train(_blank(), rows, one, stream)[:CELLS].astype(np.float64)
+    return lambda rows: -train(_blank(pruned), rows, one, stream)[:CELLS].astype(np.float64)
 
 
-def _shared(plan: Plan, stream: Stream) -> Step:
+def _shared(plan: Plan, stream: Stream, pruned: bool) -> Step:
     """Add the releases of as many tables as noise shares: all but one hold nothing."""
     shared = replace(shared_step(plan), sample_rate=1.0)
     empty = [_table(0, plan.customer_cap)] * (plan.noise_shares - 1)
 
     def step(rows: Examples) -> NDArray[np.float64]:
-        parts = [release(_blank(), table, shared, stream)[:CELLS] for table in (rows, *empty)]
+        parts = [release(_blank(pruned), table, shared, stream)[:CELLS] for table in (rows, *empty)]
         summed: NDArray[np.float64] = np.sum(parts, axis=0) * shared.grid.step
         return summed
 

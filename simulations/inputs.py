@@ -16,7 +16,7 @@ from common.errors import ConfigError, DataError
 from common.plan import Plan, load_plan, plan_from_dict
 from common.privacy.budgets import training_mechanism
 from common.schema import FeatureSchema, load_schema
-from common.segments import require_countable
+from common.segments import require_releasable
 from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
 from simulations.partition import partition
@@ -80,7 +80,7 @@ def assemble(options: Options) -> Federation:
 def _require_feasible(plan: Plan, splits: Mapping[str, Splits]) -> None:
     """Refuse, before results of an earlier run are given up, what no first round would survive."""
     training_mechanism(plan)
-    require_countable(plan)
+    require_releasable(plan)
     initial_model(plan, SystemEntropy().stream("feasibility"))
     for name in plan.names:
         require_trainable(splits[name], plan.expected_batch(name))

@@ -6,7 +6,7 @@ its step is the smallest whose sensitivity, with all that rounding may add, the 
 """
 
 from dataclasses import dataclass
-from math import log, sqrt
+from math import isfinite, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,8 @@ class Grid:
     def _rounded(self, values: NDArray[np.floating], stream: Stream) -> NDArray[np.float64]:
         offsets = np.frombuffer(stream(4 * len(values)), "<u4") * 2.0**-32
         offsets += np.divide(values, self.step, dtype=np.float64)
+        if not isfinite(offsets.sum()):
+            raise ValueError("values to be released are not finite: no noise hides that")
         return np.floor(offsets, out=offsets)
 
     def _noised(self, values: NDArray[np.floating], stream: Stream) -> NDArray[np.float64]:

@@ -147,3 +147,28 @@ def test_no_records_sum_to_zero_and_hooks_can_be_renewed() -> None:
         assert clipped_sum(torch.ones(1, 2), torch.ones(1)).any()
         clipped_sum.close()
     assert not any(layer._forward_hooks or layer._backward_hooks for layer in network.modules())
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.5])
+@pytest.mark.parametrize("scale", [1e15, 1e25, 1e38, np.inf])
+def test_a_record_whose_gradient_overflows_adds_nothing_and_hides_no_other(
+    kept: float, scale: float
+) -> None:
+    network, mask = Network(ModelPlan(hidden=(6, 5)), 4), None
+    draw = np.random.default_rng(0)
+    size = network.layout.size
+    mask = draw.uniform(size=size) < kept
+    network.load(draw.normal(size=size).astype(np.float32), mask)
+    features = torch.from_numpy(draw.uniform(-1, 1, (9, 4)).astype(np.float32))
+    labels = torch.from_numpy((draw.uniform(size=9) < 0.5).astype(np.float32))
+    wild = features.clone()
+    wild[3] *= scale
+    others = [0, 1, 2, 4, 5, 6, 7, 8]
+    clipped_sum = ClippedSum(network, 1.0)
+    whole, rest = clipped_sum(wild, labels), clipped_sum(features[others], labels[others])
+    clipped_sum.close()
+    assert whole.isfinite().all()
+    # What the record adds is at most one clip, or nothing once its gradient is no number.
+    assert torch.linalg.vector_norm(whole - rest) <= 1 + 1e-4
+    if scale >= 1e38:
+        torch.testing.assert_close(whole, rest, rtol=1e-5, atol=1e-6)

@@ -20,7 +20,7 @@ from common.segments import (
     evaluation_mechanism,
     evaluation_rounds,
     part_of,
-    require_countable,
+    require_releasable,
     segments_of,
     sensitivity,
 )
@@ -132,18 +132,18 @@ def test_groups_and_pools_follow_all_rows_under_more_noise() -> None:
         "institutions": [{"name": f"i{index:02}", "size": 900} for index in range(30)],
         "aggregation": {"ring_bits": 16},
     }
-    require_countable(small_plan(evaluation=NOISED | {"epsilon": 0.25}, **tight))
+    require_releasable(small_plan(evaluation=NOISED | {"epsilon": 0.25}, **tight))
     apart_too = grouped_plan(evaluation=NOISED | {"epsilon": 0.25, "pools": {}}, **tight)
     with pytest.raises(BudgetError, match="ring of 16 bits"):
-        require_countable(apart_too)
+        require_releasable(apart_too)
 
 
 def test_counts_that_overflow_the_ring_are_refused_before_a_round() -> None:
     ring = {"ring_bits": 16}
-    require_countable(small_plan(evaluation=NOISED, aggregation=ring))
-    require_countable(customer_plan(100, evaluation=NOISED))
+    require_releasable(small_plan(evaluation=NOISED, aggregation=ring))
+    require_releasable(customer_plan(100, evaluation=NOISED))
     with pytest.raises(BudgetError, match=r"ring of 16 bits: raise .* privacy\.rows_per_customer"):
-        require_countable(customer_plan(1_000, evaluation=NOISED, aggregation=ring))
+        require_releasable(customer_plan(1_000, evaluation=NOISED, aggregation=ring))
 
 
 def test_an_update_is_bounded_by_what_its_rows_and_its_noise_may_be() -> None:
