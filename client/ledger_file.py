@@ -145,9 +145,9 @@ class SqliteTransaction:
 def _read(kind: type[Row], values: Sequence[Any]) -> Row:
     """Return a row as what it is; SQLite keeps whatever was written, of any type."""
     hints = get_type_hints(kind)
-    for part, value in zip(fields(kind), values, strict=True):  # type: ignore[arg-type]
-        expected = hints[part.name] if hints[part.name] in _TYPES else str
-        if type(value) is not expected or (expected is float and not isfinite(value)):
+    for part, value in zip(fields(kind), values, strict=True):
+        expected: type[Any] = hints[part.name] if hints[part.name] in _TYPES else str
+        if type(value) is not expected or (expected is float and not isfinite(float(value))):
             raise LedgerAlteredError(
                 f"a {part.name} of the ledger is no {expected.__name__}: it was altered; restore it"
                 " from a copy that verifies"

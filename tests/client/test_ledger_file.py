@@ -184,3 +184,19 @@ def test_an_erased_vector_is_not_left_in_the_file(path: Path) -> None:
     assert secret in path.read_bytes()
     ledger.mark("opened", at(0), NOON)
     assert secret not in b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE entries SET run = x'00ff' WHERE sequence = 2",
+        "UPDATE entries SET noise_multiplier = 9e999 WHERE sequence = 2",
+        "UPDATE entries SET steps = 'many' WHERE sequence = 2",
+        "UPDATE vectors SET vector = 'text'",
+    ],
+)
+def test_a_cell_of_another_type_is_an_alteration_by_name(path: Path, statement: str) -> None:
+    filled(path)
+    altered(path, statement)
+    with pytest.raises(LedgerAlteredError, match="it was altered; restore it"):
+        Ledger(SqliteStore(path), "loans").verify()

@@ -244,6 +244,16 @@ def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
         ({"aggregation": {"threshold": 4, "colluders": 3}}, "withstands 2 colluders, not 3: lower"),
         ({"aggregation": {"ring_bits": 16}}, None),
         ({"privacy": {"delta": 0.005}}, "delta 0.005 is not below 1 / declared size 200: set"),
+        (
+            {
+                "privacy": {"delta": 0.5, "epsilon": "none"},
+                "evaluation": {"noise": "gaussian"},
+            },
+            "delta 0.5 is not below 1 / declared size 200: set",
+        ),
+        ({"privacy": {"max_grad_norm": 1e39}}, r"privacy\.max_grad_norm"),
+        ({"privacy": {"max_grad_norm": 1e-42}}, r"privacy\.max_grad_norm"),
+        ({"training": {"learning_rate": 101.0}}, "by more than 100 a step: lower training"),
         ({"training": {"sample_rate": 0.01}}, "less than one row a batch: raise training"),
         ({"version": 2}, "version"),
         ({"name": "Small Plan"}, "name"),

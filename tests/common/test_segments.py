@@ -154,3 +154,30 @@ def test_an_update_is_bounded_by_what_its_rows_and_its_noise_may_be() -> None:
     (quiet,) = segments_of(small_plan(training=rate, privacy={"epsilon": "none"}), 0, 10)
     noise = one.bound - quiet.bound
     assert four.bound == pytest.approx(quiet.bound / 4 + noise)
+
+
+@pytest.mark.parametrize("epsilon", [0.9, 2.0, 5.0, 30.0])
+@pytest.mark.parametrize("delta", [1e-3, 1e-5])
+def test_a_count_spends_what_is_claimed_though_its_noise_is_a_few_levels(
+    epsilon: float, delta: float
+) -> None:
+    """The exact delta of one discrete Gaussian, summed over where it beats e^epsilon."""
+    plan = small_plan(evaluation=NOISED | {"epsilon": epsilon}, privacy={"delta": delta})
+    sigma = counting_noise(plan, TEST)
+    assert sigma == evaluation_mechanism(plan, TEST).noise_multiplier
+
+    def excess(sigma: float) -> float:
+        levels = np.arange(-4000, 4001)
+        chances = np.exp(-(levels**2) / (2 * sigma**2))
+        chances /= chances.sum()
+        return float(np.maximum(chances[1:] - np.exp(epsilon) * chances[:-1], 0).sum())
+
+    assert excess(sigma) <= delta
+    assert excess(0.9 * sigma) > delta / 2
+
+
+def test_noise_that_no_grid_holds_is_refused_before_a_round() -> None:
+    loud = small_plan(privacy={"epsilon": 1e-4})
+    with pytest.raises(BudgetError):
+        require_releasable(loud)
+    require_releasable(small_plan())

@@ -242,3 +242,21 @@ def test_opening_erases_the_vector_and_keeps_the_mask(ledger: Ledger) -> None:
     found = ledger.standing("run", "aa")
     assert (found.round, found.vector, found.mask) == (0, b"", b"mask")
     assert ledger.verify() == 6
+
+
+def test_an_open_run_counts_within_any_year_until_it_is_closed(store: Store) -> None:
+    ledger = ledger_on(store, replace_limits(ever="none"))
+    charge(ledger, at(0))
+    later = NOON + 366 * 24 * 3600
+    # What it may still charge is spent from now on, however long it slept.
+    with pytest.raises(OverLimitError, match=r"limits\.year"):
+        charge(ledger, at(0, run="other", plan="bb"), later)
+    ledger.close("run", later)
+    charge(ledger, at(0, run="other", plan="bb"), later)
+
+
+def test_small_steps_back_of_the_clock_do_not_add_up(ledger: Ledger) -> None:
+    charge(ledger, at(0), NOON)
+    charge(ledger, at(1), NOON - 300)
+    with pytest.raises(ClockSetBackError, match="301 s behind"):
+        charge(ledger, at(2), NOON - 301)

@@ -68,6 +68,18 @@ def test_canaries_find_what_is_broken(
     assert found["final model"].bound < 1
 
 
+def test_broken_clipping_of_a_pruned_network_is_found(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.clipping._squares", lambda layer, inputs, gradients: [
+        gradients.new_zeros(len(gradients)) for _ in range(1 + (layer.bias is not None))
+    ])  # fmt: skip
+    found = findings_of(federation, LOCAL)
+    assert found["one step, pruned"].exceeds
+    assert found["run of such steps"].exceeds
+    assert not found["one step"].exceeds
+
+
 def test_halved_noise_is_for_the_one_step_audit_to_find(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
