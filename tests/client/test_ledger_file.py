@@ -199,4 +199,4 @@ def test_a_cell_of_another_type_is_an_alteration_by_name(path: Path, statement: 
     filled(path)
     altered(path, statement)
     with pytest.raises(LedgerAlteredError, match="it was altered; restore it"):
-        Ledger(SqliteStore(path), "loans").verify()
+        ledger_on(SqliteStore(path)).verify()

@@ -2,6 +2,7 @@ from dataclasses import replace
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

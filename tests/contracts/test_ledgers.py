@@ -88,6 +88,8 @@ def test_limits_hold_for_a_plan_a_year_and_ever(store: Store) -> None:
         charge(ledger, at(0, run="other", plan="bb"), NOON + 1)
     later = NOON + 366 * 24 * 3600
     charge(ledger, at(0, run="other", plan="bb"), later)
+    ledger.charge(at(1, run="other", plan="bb"), (replace(TRAIN, steps=295),), budget(), later)
+    ledger.charge(at(2, run="other", plan="bb"), (COUNT,) * 6, budget(), later)
     with pytest.raises(OverLimitError, match=r"limits\.ever"):
         charge(ledger, at(0, run="third", plan="cc"), later + 366 * 24 * 3600)
 
