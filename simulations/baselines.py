@@ -10,6 +10,7 @@ from typing import Any
 from client.data import Splits
 from common.plan import Plan, PruningPlan, plan_from_dict
 from common.privacy.budgets import learning_rate
+from simulations.engine import IN_PROCESS
 from simulations.run import Run, Watch, exact_metrics, simulate
 
 RATES = (0.5, 1.0, 2.0)
@@ -46,14 +47,19 @@ def baseline_plans(plan: Plan, name: str) -> list[Plan]:
     return plans
 
 
-def train_baseline(
-    plan: Plan, name: str, splits: Mapping[str, Splits], seed: int, watch: Watch | None = None
+def train_baseline(  # noqa: PLR0913, PLR0917  (what `simulate` takes)
+    plan: Plan,
+    name: str,
+    splits: Mapping[str, Splits],
+    seed: int,
+    watch: Watch | None = None,
+    engine: str = IN_PROCESS,
 ) -> Baseline:
     """Train a baseline at each rate; test rows are read for the chosen one alone."""
     runs = []
     for candidate in baseline_plans(plan, name):
         run = Run(candidate)
-        simulate(run, splits, seed, watch=watch)
+        simulate(run, splits, seed, watch=watch, engine=engine)
         validation = {member: part.validation for member, part in splits.items()}
         runs.append((exact_metrics(run.final, candidate, validation)[0], run))
     _, best = max(runs, key=lambda item: item[0])

@@ -1,6 +1,8 @@
 """`fedprune-sim`: the whole federation on one machine, from a table to a pruned model."""
 
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import INTERRUPTED, command_line, errors, log_to_console, new_app
+from common.console import DEBUG, INTERRUPTED, command_line, errors, log_to_console, new_app
 from common.facts import warnings_of
 from simulations import options
 from simulations.audit_cli import audit
@@ -45,6 +47,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Train logistic and dense too.")
     ] = True,
+    engine: options.Engine = "inprocess",
     as_json: options.AsJson = False,
 ) -> None:
     """Train, aggregate and prune across simulated institutions.
@@ -56,18 +59,20 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     import torch  # noqa: PLC0415
 
     from simulations.directory import claimed  # noqa: PLC0415
+    from simulations.engine import engine_of  # noqa: PLC0415
     from simulations.execute import execute  # noqa: PLC0415
     from simulations.inputs import Options, assemble  # noqa: PLC0415
 
     torch.set_num_threads(1)
     log_to_console()
+    engine_of(engine)
     settings = options.settings_of(epsilon, delta, sparsity, rounds, unit, rows_per_customer)
     settings["aggregation", "kind"] = aggregation
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
     for warning in warnings_of(federation.plan):
         errors.print(f"WARNING: {warning}", style="bold red")
     with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
-        summary = execute(federation, seed, dropout, directory, baselines=baselines)
+        summary = execute(federation, seed, dropout, directory, baselines=baselines, engine=engine)
     if as_json:
         typer.echo(json.dumps(summary, allow_nan=False))
     else:
@@ -144,7 +149,9 @@ def _shrinkage(forms: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """Entry point of ``fedprune-sim``."""
+    """Entry point of ``fedprune-sim``; at ``--debug`` an engine is as talkative as it likes."""
+    level = logging.DEBUG if DEBUG in sys.argv else logging.NOTSET
+    logging.getLogger("fedprune.engine").setLevel(level)
     command_line(app)
 
 

@@ -20,13 +20,20 @@ from server.rounds import RoundReport
 from server.store import LATENCY, RunStore
 from simulations.baselines import BASELINES, RATES, Baseline, train_baseline
 from simulations.directory import write_results
+from simulations.engine import IN_PROCESS
 from simulations.inputs import Federation
 from simulations.outputs import curves, summarise
 from simulations.run import Run, Watch, simulate
 
 
-def execute(
-    federation: Federation, seed: int, dropout: float, directory: Path, *, baselines: bool
+def execute(  # noqa: PLR0913  (what a run may vary)
+    federation: Federation,
+    seed: int,
+    dropout: float,
+    directory: Path,
+    *,
+    baselines: bool,
+    engine: str = IN_PROCESS,
 ) -> dict[str, Any]:
     """Run, train the baselines, write the results; return the summary.
 
@@ -46,11 +53,11 @@ def execute(
             watch(model, report)
 
         try:
-            simulate(run, splits, seed, dropout, keep)
+            simulate(run, splits, seed, dropout, keep, engine)
             seconds = time.monotonic() - started
             for name in BASELINES if baselines else ():
                 per_round = _watch(progress, len(RATES) * (plan.training.rounds + 1), name)
-                trained.append(train_baseline(plan, name, splits, seed, per_round))
+                trained.append(train_baseline(plan, name, splits, seed, per_round, engine))
         except KeyboardInterrupt:
             interrupted = True
             errors.print(f"interrupted: {run.finished} finished rounds are kept")

@@ -7,9 +7,8 @@ leaves answers as a dead SuperNode does, with an error from the server's own nod
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
 from flwr.common.serde import (
     context_from_proto,
     context_to_proto,
@@ -21,6 +20,8 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+from simulations.departures import gone
 
 RUN_ID = 1
 SERVER_NODE = 1
@@ -34,24 +35,12 @@ def nobody_leaves(message: Message) -> bool:
     return False
 
 
-class InProcessGrid(Grid):
-    """Runs a `ClientApp` for a node when a message to it is pushed."""
+class SimulatedGrid(Grid):
+    """Abstract: a grid that serves one run and on which nothing is ever late."""
 
-    def __init__(
-        self, app: ClientApp, nodes: Iterable[int], absent: Absent = nobody_leaves
-    ) -> None:
-        """Serve ``nodes`` by ``app``, each in its own context.
-
-        Flower builds messages only inside a task, so this process takes the identity of one.
-        """
+    def __init__(self) -> None:
+        """Take the identity of a task: Flower builds messages only inside one."""
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = RUN_ID, SERVER_NODE, 1
-        self._app, self._absent = app, absent
-        self._contexts = {
-            node: _frozen(Context(RUN_ID, node, {}, RecordDict(), {})) for node in nodes
-        }
-        self._replies: dict[str, bytes] = {}
-        self._ids = count(1)
-        self.bytes_down = self.bytes_up = 0
 
     @property
     def run(self) -> Run:
@@ -60,11 +49,7 @@ class InProcessGrid(Grid):
 
     def set_run(self, run: Run) -> None:
         """Refuse: the grid serves one run."""
-        raise NotImplementedError("an in-process grid serves one run")
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes."""
-        return list(self._contexts)
+        raise NotImplementedError("a simulated grid serves one run")
 
     def create_message(
         self,
@@ -76,6 +61,33 @@ class InProcessGrid(Grid):
     ) -> Message:
         """Return `Message`; Flower deprecates this way of building one."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push and pull at once."""
+        return self.pull_messages(self.push_messages(messages))
+
+
+class InProcessGrid(SimulatedGrid):
+    """Runs a `ClientApp` for a node when a message to it is pushed."""
+
+    def __init__(
+        self, app: ClientApp, nodes: Iterable[int], absent: Absent = nobody_leaves
+    ) -> None:
+        """Serve ``nodes`` by ``app``, each in its own context."""
+        super().__init__()
+        self._app, self._absent = app, absent
+        self._contexts = {
+            node: _frozen(Context(RUN_ID, node, {}, RecordDict(), {})) for node in nodes
+        }
+        self._replies: dict[str, bytes] = {}
+        self._ids = count(1)
+        self.bytes_down = self.bytes_up = 0
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes."""
+        return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver each message and keep its serialised reply until it is pulled."""
@@ -90,7 +102,7 @@ class InProcessGrid(Grid):
         received = message_from_proto(ProtoMessage.FromString(wire))
         node = received.metadata.dst_node_id
         if self._absent(received):
-            reply = Message(Error(ErrorCode.NODE_UNAVAILABLE, "gone"), reply_to=received)
+            reply = gone(received)
             reply.metadata.__dict__["_src_node_id"] = SERVER_NODE
         else:
             context = context_from_proto(ProtoContext.FromString(self._contexts[node]))
@@ -104,12 +116,6 @@ class InProcessGrid(Grid):
         """Return the replies to these messages, once."""
         found = [self._replies.pop(name) for name in message_ids if name in self._replies]
         return [message_from_proto(ProtoMessage.FromString(wire)) for wire in found]
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push and pull at once; nothing is ever late in process."""
-        return self.pull_messages(self.push_messages(messages))
 
 
 def _frozen(context: Context) -> bytes:

@@ -37,6 +37,9 @@ Seed = Annotated[
     int,
     typer.Option(min=0, max=2**32 - 1, help="Drives everything random but the embedded loans."),
 ]
+Engine = Annotated[
+    str, typer.Option(help="inprocess, or ray for Flower's engine, on many machines.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as the last line.")]
 
 

@@ -1,31 +1,25 @@
-"""A whole federation in one process: the real server and client apps over an in-process grid."""
+"""A whole federation on one engine: the real server and client apps, driven by a seed."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from threading import current_thread, main_thread
 
 import torch
-from flwr.app import Context, Message, RecordDict
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from client.app import build_app as build_client
 from client.data import Examples, Splits, require_trainable
-from client.stages import Institution, Membership
 from common.entropy import SeededEntropy
 from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
 from common.privacy.budgets import accounted_delta, training_mechanism
 from common.privacy.shared import abandoned_epsilon
-from server.app import Task
-from server.app import build_app as build_server
+from server.app import Task, build_app
 from server.model import GlobalModel
 from server.rounds import RoundReport
-from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
-from simulations.rehearsal import seeded_identity, seeded_roster
+from simulations.engine import IN_PROCESS, Members, engine_of
 
 Watch = Callable[[GlobalModel, RoundReport], None]
 
@@ -63,27 +57,24 @@ class Run:
         return abandoned_epsilon(self.plan, self.finished * self.plan.training.steps)
 
 
-def simulate(
+def simulate(  # noqa: PLR0913, PLR0917  (what a run may vary)
     run: Run,
     splits: Mapping[str, Splits],
     seed: int,
     dropout: float = 0.0,
     watch: Watch | None = None,
+    engine: str = IN_PROCESS,
 ) -> None:
     """Fill ``run`` by executing its plan on the institutions' rows.
 
     ``dropout`` is the chance that an institution leaves in a given attempt at a round, at a trip
     chosen at random. Everything random follows from ``seed``: a simulation protects nobody.
+    ``engine`` names one of `simulations.engine`; all give the same models bit for bit.
     """
-    plan = run.plan
-    nodes = {}
-    roster = seeded_roster(plan.names, seed)
-    for node, name in enumerate(plan.names, start=SERVER_NODE + 1):
+    plan, execute = run.plan, engine_of(engine)
+    for name in plan.names:
         require_trainable(splits[name], plan.expected_batch(name))
-        entropy = SeededEntropy(seed, f"institution/{name}")
-        membership = Membership(seeded_identity(name, seed), roster)
-        rows = partial(splits.__getitem__, name)
-        nodes[node] = Institution(name, plan, rows, entropy, membership)
+    members = Members(plan, splits, seed, dropout)
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
         with _interrupts_held():
@@ -92,10 +83,8 @@ def simulate(
             if watch is not None:
                 watch(model, report)
 
-    server = build_server(lambda _: Task(plan, keep, roster), SeededEntropy(seed, "server"))
-    client = build_client(lambda context: nodes[context.node_id])
-    grid = InProcessGrid(client, nodes, departures(seed, dropout))
-    server(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
+    task = Task(plan, keep, members.roster)
+    execute(build_app(lambda _: task, SeededEntropy(seed, "server")), members)
 
 
 @contextmanager
@@ -112,26 +101,6 @@ def _interrupts_held() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
     if pressed and callable(previous):
         previous(signal.SIGINT, None)
-
-
-STAGES = {"query.advertise": 0, "train.update": 1, "query.sign": 2, "train.unmask": 2}
-"""How far an attempt has come at each trip: keys, vectors, openings."""
-
-
-def departures(seed: int, rate: float) -> Callable[[Message], bool]:
-    """Return who is absent: with chance ``rate`` a node leaves an attempt at one of its trips."""
-    entropy = SeededEntropy(seed, "departures")
-
-    def absent(message: Message) -> bool:
-        metadata = message.metadata
-        stage = STAGES.get(metadata.message_type)
-        if stage is None or rate <= 0:
-            return False
-        draw = entropy.stream(f"{metadata.dst_node_id}/{metadata.group_id}")
-        leaves = int.from_bytes(draw(8), "big") < rate * 2**64
-        return leaves and stage >= draw(1)[0] % 3
-
-    return absent
 
 
 def exact_metrics(

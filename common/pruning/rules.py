@@ -50,8 +50,12 @@ def fault_of(mask: Mask, before: Mask, plan: Plan) -> str | None:
 
 
 def key_of(plan: Plan, label: str) -> bytes:
-    """Return 32 bytes for a public choice by chance, alike for all who know the plan."""
-    return hashlib.sha256(f"fedprune/1/{label}/{plan.digest()}".encode()).digest()
+    """Return 32 bytes for a public choice by chance, alike for all who know the plan.
+
+    They follow from what is pruned and how: another aggregation leaves the model as it is.
+    """
+    what = f"{plan.name}/{plan.model.model_dump_json()}/{plan.pruning.model_dump_json()}"
+    return hashlib.sha256(f"fedprune/1/{label}/{what}".encode()).digest()
 
 
 def proximal_of(plan: Plan, rate: float) -> Proximal | None:

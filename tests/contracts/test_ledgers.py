@@ -1,4 +1,4 @@
-"""One suite for both stores of the ledger: what is charged, kept, marked and refused."""
+"""One suite for all stores of the ledger: what is charged, kept, marked and refused."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -64,6 +64,7 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "unknown partition": (["PLAN", "--partition", "foo"], 3, "unknown partition 'foo'; known: nat"),
     "too few institutions": (["--institutions", "2"], 3, "2 institutions are fewer than 3"),
     "rounds 0": (["PLAN", "--rounds", "0"], 3, "the options: training.rounds 0: "),
+    "unknown engine": (["PLAN", "--engine", "rya"], 3, "unknown engine 'rya'; known: inprocess"),
     "aggregation foo": (["PLAN", "--aggregation", "foo"], 3, "should be 'secure' or 'plain'"),
     "out is a file": (["PLAN", "--out", "DATA"], 3, "is a file: name another directory"),
     "out is foreign": (["PLAN", "--out", "FOREIGN"], 3, "holds 'trial.toml', which no run wrote"),

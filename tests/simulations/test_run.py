@@ -19,8 +19,9 @@ from common.pruning.schedules import sparsity_after
 from server.evaluation import metrics
 from server.model import GlobalModel
 from server.rounds import RoundReport, initial_model
+from simulations.departures import STAGES, departures
 from simulations.grid import InProcessGrid
-from simulations.run import STAGES, Run, departures, exact_metrics, simulate
+from simulations.run import Run, exact_metrics, simulate
 from tests.support import all_splits, small_plan, small_splits
 
 PLAN = small_plan()
@@ -193,10 +194,11 @@ def test_exact_metrics_are_of_the_pooled_rows() -> None:
 def departed(seed: int, rate: float) -> dict[tuple[int, str], list[bool]]:
     """Return for each node and attempt at which trips it is absent."""
     InProcessGrid(lambda: None, [])  # type: ignore[arg-type] # gives this process a run
-    absent = departures(seed, rate)
+    leaves = departures(seed, rate)
     return {
         (node, group): [
-            absent(Message(RecordDict(), node, trip, group_id=group)) for trip in STAGES
+            leaves(node, Message(RecordDict(), node, trip, group_id=group).metadata)
+            for trip in STAGES
         ]
         for node in range(2, 42)
         for group in ("0/1", "0/2", "1/3", "2/4", "3/5")
@@ -216,4 +218,5 @@ def test_departures_have_their_rate_and_last_for_the_attempt() -> None:
 def test_nobody_departs_at_rate_zero_nor_before_joining() -> None:
     assert not any(any(trips) for trips in departed(0, 0.0).values())
     assert all(trips[-1] for trips in departed(0, 1.0).values())
-    assert not departures(0, 1.0)(Message(RecordDict(), 2, "query.join", group_id="join"))
+    join = Message(RecordDict(), 2, "query.join", group_id="join")
+    assert not departures(0, 1.0)(2, join.metadata)
