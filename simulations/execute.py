@@ -38,7 +38,7 @@ def execute(
     started = time.monotonic()
     seconds = 0.0
     interrupted = False
-    with _progress() as progress:
+    with progress_bars() as progress:
         watch = _watch(progress, plan.training.rounds + 1)
 
         def keep(model: GlobalModel, report: RoundReport) -> None:
@@ -67,7 +67,8 @@ def execute(
     return summary
 
 
-def _progress() -> Progress:
+def progress_bars() -> Progress:
+    """Return bars on standard error, each with a ``state`` and the time left."""
     return Progress(
         TextColumn("{task.description:9}"),
         BarColumn(),
