@@ -10,7 +10,7 @@ import pytest
 from common.errors import AggregationError, ConfigError
 from simulations import campaign
 from simulations.campaign import CELLS, CellStore, Failure, Results, finish, here, runner_of
-from simulations.cells import Cell, Outcome
+from simulations.cells import Cell, Outcome, execute_cell
 from simulations.inputs import Federation
 from tests.commands import trial_plan
 
@@ -74,14 +74,13 @@ def test_interrupted_campaign_goes_on_where_it_stopped(
 def test_error_of_a_cell_is_its_own(
     cells: dict[str, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = campaign.execute_cell
 
     def broken(cell: Cell) -> Outcome:
         if cell.seed == 0:
             raise AggregationError("the model has diverged: lower training.learning_rate")
         if cell.seed == 1:
             raise ZeroDivisionError("of a record: 7")
-        return real(cell)
+        return execute_cell(cell)
 
     monkeypatch.setattr(campaign, "execute_cell", broken)
     results = finish(cells, CellStore(tmp_path), here, "compared")

@@ -152,4 +152,4 @@ def test_data_digest_covers_every_row(splits: Mapping[str, Splits], part: str) -
         replace(rows, protected=rows.protected.iloc[::-1]),
     ):
         assert data_digest({**splits, name: replace(splits[name], **{part: other})}) != whole
-    assert data_digest(dict(reversed(splits.items()))) == whole
+    assert data_digest(dict(reversed(list(splits.items())))) == whole
