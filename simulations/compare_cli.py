@@ -22,6 +22,9 @@ COLUMNS = (0, 1, 2, 3, 5, 8)
 
 WIDE = 120
 
+NAMED = {"score": "--scores"}
+"""Options whose name is not that of the axis."""
+
 
 def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     plan: options.PlanFile = None,
@@ -82,7 +85,9 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         "penalty": penalty,
     }
     budgets = tuple(map(options.budget, options.listed("--epsilon", epsilon)))
-    axes = {axis: options.listed(f"--{axis}", text) for axis, text in typed.items()}
+    axes = {
+        axis: options.listed(NAMED.get(axis, f"--{axis}"), text) for axis, text in typed.items()
+    }
     shares = tuple(map(options.share, options.listed("--sparsity", sparsity)))
     grid = Grid(budgets, shares, axes)
     first = str(budgets[0]) if budgets else None

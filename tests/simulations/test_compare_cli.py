@@ -159,7 +159,7 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "empty name": (
         ["--scores", "magnitude,,taylor"],
         3,
-        "--score 'magnitude,,taylor' has an empty",
+        "--scores 'magnitude,,taylor' has an empty",
     ),
     "sparsity x": (["--sparsity", "0.5,x"], 3, "--sparsity 'x' is no number from 0 to below 1"),
     "sparsity 1.5": (["--sparsity", "1.5"], 3, "nothing is left to compare"),
