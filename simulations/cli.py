@@ -14,11 +14,15 @@ from common.console import DEBUG, INTERRUPTED, command_line, errors, log_to_cons
 from common.facts import warnings_of
 from simulations import options
 from simulations.audit_cli import audit
+from simulations.compare_cli import compare
+from simulations.tune_cli import tune
 
 app = new_app("Simulate a federation: private training, secure sums, a pruned model.")
 
 
 app.command()(audit)
+app.command()(compare)
+app.command()(tune)
 
 
 @app.command()

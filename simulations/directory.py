@@ -14,14 +14,19 @@ from server.store import COMPACT, GROUPS, MODEL, PARTIAL, ROUNDS, SHRINKAGE, wri
 
 LOCK = ".lock"
 MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE)
-RESULTS = ("summary.json", ROUNDS, GROUPS, "plan.toml", "curves.svg", "audit.json", *MODELS)
+COMPARED = ("compare.csv", "compare.json", "compare.html", "recommended.toml", "tune.json")
+RESULTS = (
+    *("summary.json", ROUNDS, GROUPS, "plan.toml", "curves.svg", "audit.json"),
+    *MODELS,
+    *COMPARED,
+)
 OURS = {LOCK, *RESULTS, *(name + PARTIAL for name in RESULTS)}
 """What a run may write; a killed one leaves a partial file behind."""
 
 
 @contextmanager
-def claimed(directory: Path) -> Iterator[Path]:
-    """Hold ``directory`` for one run, emptied of an earlier run's results.
+def claimed(directory: Path, kept: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Hold ``directory`` for one run, emptied of an earlier run's results but for ``kept``.
 
     Raises `ConfigError` when it is a file, holds anything but results, or another run writes there.
     """
@@ -30,7 +35,7 @@ def claimed(directory: Path) -> Iterator[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     names = {path.name for path in directory.iterdir()}
     # Without a lock no run was here: a plan.toml is then the researcher's own.
-    if strangers := sorted(names - OURS if LOCK in names else names):
+    if strangers := sorted(names - OURS - kept if LOCK in names else names):
         raise ConfigError(
             f"{directory}: holds {strangers[0]!r}, which no run wrote:"
             " name an empty directory with --out"

@@ -45,7 +45,7 @@ def execute(  # noqa: PLR0913  (what a run may vary)
     started = time.monotonic()
     seconds = 0.0
     interrupted = False
-    with _progress() as progress:
+    with progress_bars() as progress:
         watch = _watch(progress, plan.training.rounds + 1)
 
         def keep(model: GlobalModel, report: RoundReport) -> None:
@@ -74,7 +74,8 @@ def execute(  # noqa: PLR0913  (what a run may vary)
     return summary
 
 
-def _progress() -> Progress:
+def progress_bars() -> Progress:
+    """Return bars on standard error, each with a ``state`` and the time left."""
     return Progress(
         TextColumn("{task.description:9}"),
         BarColumn(),

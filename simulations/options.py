@@ -40,6 +40,24 @@ Seed = Annotated[
 Engine = Annotated[
     str, typer.Option(help="inprocess, or ray for Flower's engine, on many machines.")
 ]
+Scores = Annotated[
+    str | None, typer.Option(help="Scores, as magnitude,displacement [default: the plan's]")
+]
+Granularities = Annotated[
+    str | None, typer.Option(help="Any of weight,neuron,block [default: the plan's]")
+]
+Allocations = Annotated[
+    str | None, typer.Option(help="Any of global,layer,erk [default: the plan's]")
+]
+Schedules = Annotated[
+    str | None,
+    typer.Option(help="Any of cubic,linear,one_shot,iterative [default: the plan's]"),
+]
+Penalties = Annotated[
+    str | None, typer.Option(help="Any of none,l1,l2,group_lasso [default: the plan's]")
+]
+Jobs = Annotated[int, typer.Option(min=1, max=256, help="Processes at work.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what is finished; start over.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as the last line.")]
 
 
@@ -53,7 +71,7 @@ def settings_of(  # noqa: PLR0913, PLR0917  (the shared options)
 ) -> dict[tuple[str, str], Any]:
     """Return what was typed by plan section and key; None leaves a setting to the plan."""
     return {
-        ("privacy", "epsilon"): _epsilon(epsilon),
+        ("privacy", "epsilon"): None if epsilon is None else budget(epsilon),
         ("privacy", "delta"): delta,
         ("privacy", "unit"): unit,
         ("privacy", "rows_per_customer"): rows_per_customer,
@@ -62,10 +80,27 @@ def settings_of(  # noqa: PLR0913, PLR0917  (the shared options)
     }
 
 
-def _epsilon(text: str | None) -> float | str | None:
-    if text is None or text == "none":
+def budget(text: str) -> float | str:
+    """Return an epsilon that was typed."""
+    if text == "none":
         return text
     try:
         return float(text)
     except ValueError as error:
         raise ConfigError(f"--epsilon {text!r} is neither a number nor none") from error
+
+
+def share(text: str) -> float:
+    """Return a sparsity that was typed."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"--sparsity {text!r} is no number from 0 to below 1") from error
+
+
+def listed(option: str, text: str | None) -> tuple[str, ...]:
+    """Return what was typed between commas, each once; nothing for None."""
+    words = () if text is None else tuple(word.strip() for word in text.split(","))
+    if "" in words:
+        raise ConfigError(f"{option} {text!r} has an empty name: separate names by single commas")
+    return tuple(dict.fromkeys(words))
