@@ -97,25 +97,35 @@ def finish(
     return results
 
 
-def attempt(cell: Cell) -> Outcome | Failure:
+def attempt(cell: Cell, engine: str = "inprocess") -> Outcome | Failure:
     """Execute a cell; its error is its own, Ctrl-C everybody's."""
     try:
-        return execute_cell(cell)
+        return execute_cell(cell, engine)
     except FedpruneError as error:
         return Failure(str(error))
     except Exception as error:
         return Failure(f"unexpected {type(error).__name__}")
 
 
-def here(cells: Mapping[str, Cell]) -> Results:
-    """Run cells one after another in this process."""
+def here(cells: Mapping[str, Cell], engine: str = "inprocess") -> Results:
+    """Run cells one after another from this process, each on an engine."""
     for key, cell in cells.items():
-        yield key, attempt(cell)
+        yield key, attempt(cell, engine)
 
 
-def runner_of(jobs: int) -> Runner:
-    """Return what runs so many cells at a time."""
-    return here if jobs == 1 else partial(_in_processes, jobs)
+def runner_of(jobs: int, engine: str = "inprocess") -> Runner:
+    """Return what runs so many cells at a time.
+
+    Raises `ConfigError` for many at a time on an engine that already spreads each of them.
+    """
+    if jobs == 1:
+        return partial(here, engine=engine)
+    if engine != "inprocess":
+        raise ConfigError(
+            f"--jobs {jobs} would start engine {engine!r} as often: it spreads each run by itself;"
+            " leave --jobs out"
+        )
+    return partial(_in_processes, jobs)
 
 
 def _in_processes(jobs: int, cells: Mapping[str, Cell]) -> Results:

@@ -105,9 +105,12 @@ class Cell:
         return hashlib.sha256(b"fedprune/1/cell/" + facts.encode()).hexdigest()
 
 
-def execute_cell(cell: Cell) -> Outcome:
-    """Train a cell's plans and return the outcome of the best; all else reads no test row."""
-    traces = [_trained(plan, cell) for plan in cell.plans]
+def execute_cell(cell: Cell, engine: str = "inprocess") -> Outcome:
+    """Train a cell's plans and return the outcome of the best; all else reads no test row.
+
+    It is the same on each engine.
+    """
+    traces = [_trained(plan, cell, engine) for plan in cell.plans]
     best = max(traces, key=lambda trace: trace.stops[-1].exact)
     plan, model = best.plan, best.run.final
     test, test_pr = exact_metrics(
@@ -130,9 +133,9 @@ def execute_cell(cell: Cell) -> Outcome:
     )
 
 
-def _trained(plan: Plan, cell: Cell) -> "_Trace":
+def _trained(plan: Plan, cell: Cell, engine: str) -> "_Trace":
     trace = _Trace(plan, cell.splits)
-    simulate(trace.run, cell.splits, cell.seed, watch=trace.watch)
+    simulate(trace.run, cell.splits, cell.seed, watch=trace.watch, engine=engine)
     return trace
 
 

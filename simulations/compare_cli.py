@@ -54,6 +54,7 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         typer.Option(help="By which validation ROC-AUC: as a server sees it, or as nobody could."),
     ] = "private",
     jobs: options.Jobs = 1,
+    engine: options.Engine = "inprocess",
     fresh: options.Fresh = False,
     out: Annotated[
         Path | None, typer.Option(help="Directory of results [default: runs/NAME-compare-seedN]")
@@ -73,10 +74,13 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     from simulations.compare_run import compare as run  # noqa: PLC0415
     from simulations.compare_run import write  # noqa: PLC0415
     from simulations.directory import claimed  # noqa: PLC0415
+    from simulations.engine import engine_of  # noqa: PLC0415
     from simulations.inputs import Options, assemble  # noqa: PLC0415
 
     torch.set_num_threads(1)
     log_to_console()
+    engine_of(engine)
+    runner = runner_of(jobs, engine)
     typed = {
         "score": scores,
         "granularity": granularity,
@@ -102,7 +106,7 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     where = out or Path("runs") / f"{base.name}-compare-seed{seed}"
     with claimed(where, kept=frozenset({CELLS})) as directory:
         store = CellStore(directory, fresh=fresh)
-        comparison = run(federations, grid, rank, store, runner_of(jobs))
+        comparison = run(federations, grid, rank, store, runner)
         write(comparison, directory)
     if as_json:
         typer.echo(json.dumps(summary_of(comparison), allow_nan=False))

@@ -125,3 +125,9 @@ def test_ctrl_c_ends_the_processes(cells: dict[str, Cell], tmp_path: Path) -> No
         signal.signal(signal.SIGINT, previous)
     assert multiprocessing.active_children() == []
     assert files(tmp_path) == set()
+
+
+def test_an_engine_that_spreads_a_run_is_started_once_at_a_time() -> None:
+    with pytest.raises(ConfigError, match="--jobs 2 would start engine 'ray' as often"):
+        runner_of(2, "ray")
+    assert runner_of(1, "ray") is not runner_of(1)
