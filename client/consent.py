@@ -87,10 +87,9 @@ class Home:
         """
         bundle = Proposal.from_bytes(data)
         shown = self._checked(bundle, now)
+        _write(self.path / PENDING, data)
         if shown.in_force:
             self._put_in_force(bundle, shown)
-        else:
-            _write(self.path / PENDING, data)
         return shown
 
     def approve(self, now: int) -> Shown:
@@ -151,12 +150,14 @@ class Home:
         return request
 
     def _checked(self, bundle: Proposal, now: int) -> Shown:
-        approved, pending = self._bundle(BUNDLE), self._bundle(PENDING)
         pin = self.pin
+        # A crash may have left the approved one where it waited for approval.
+        seen = [one for one in map(self._bundle, (BUNDLE, PENDING)) if one is not None]
+        approved = next((one for one in seen if pin and one.digest == pin.charter), None)
         before: Charter | None = None
         retired: tuple[bytes, ...] = ()
         if pin is not None:
-            if approved is None or approved.digest != pin.charter:
+            if approved is None:
                 raise MalformedError(
                     f"{self.path / BUNDLE}: not the bundle that was approved: restore the backup"
                 )
@@ -173,11 +174,10 @@ class Home:
         require_no_return(charter, retired)
         if pin is not None:
             # Before the first approval nobody vouches for what was shown.
-            require_newer(bundle, *(one for one in (approved, pending) if one is not None))
-        same = approved is not None and pin is not None and bundle.digest == approved.digest
-        return Shown(
-            charter, before, same or (before is not None and only_shrinks(before, charter))
-        )
+            require_newer(bundle, *seen)
+        same = approved is not None and bundle.digest == approved.digest
+        shrinks = before is not None and only_shrinks(before, charter)
+        return Shown(charter, before, in_force=same or shrinks)
 
     def _standing(self, approved: Charter) -> Charter:
         """Return the approved charter after the revocations that the ledger noted."""
@@ -190,10 +190,9 @@ class Home:
         _write(self.path / PLAN, charter.agreed.to_toml().encode())
         _write(self.path / ROSTER, charter.roster.to_bytes())
         _write(self.path / AUTHORITY, charter.authority.encode())
-        _write(self.path / BUNDLE, bundle.to_bytes())
         self._take_new_keys(charter)
         _write(self.path / PIN, Pin.of(bundle, retired).to_bytes())
-        (self.path / PENDING).unlink(missing_ok=True)
+        (self.path / PENDING).replace(self.path / BUNDLE)
 
     def _take_new_keys(self, charter: Charter) -> None:
         """Put rotated keys in place of the old, which nothing is left of."""

@@ -98,9 +98,9 @@ def leave(
         raise ConfigError("nothing was erased: say --yes to leave")
     # First of all: a broken client file must not keep the keys alive.
     gone = Home(home).leave()
-    past = _contributions(home)
     typer.echo(f"Erased: {', '.join(gone) or 'nothing, there were no keys'}.")
     typer.echo("Backups and snapshots of this machine may still hold them.")
+    past = _contributions(home)
     for line in past or ["No round was ever charged: no model was shaped by this table."]:
         typer.echo(line)
     typer.echo("The ledger stays: it counts what was spent. Ask the operators to revoke the name.")

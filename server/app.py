@@ -71,7 +71,7 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
             for state, report in run_rounds(model, plan, run, exchange):
                 task.keep(state, report)
                 last = state
-                if task.refresh is not None:
+                if task.refresh is not None and state.round <= plan.training.rounds:
                     exchange.roster = task.refresh()
         finally:
             if last is not None and task.finish is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client import consent
 from client.app import build_app
 from client.config import load_institution
 from client.consent import Home
@@ -15,6 +16,7 @@ from client.stages import Institution
 from common.consent.refusals import ExpiredError, NotApprovedError
 from common.crypto.node_keys import read_private
 from common.entropy import SystemEntropy
+from common.errors import ConfigError
 from server.exchange import Exchange
 from server.home import standing_roster
 from server.rounds import initial_model, run_rounds
@@ -70,10 +72,15 @@ def test_what_was_approved_trains_with_the_real_apps(federation: Federation) -> 
     model = initial_model(plan, SystemEntropy().stream("weights"))
     rounds = run_rounds(model, plan, "run", exchange)
     assert next(rounds)[1].survivors == plan.names
+    earlier = federation.copy_to(federation.path.parent / "earlier")
     # Both sides take a revocation over at the next round, and nobody approves anything.
     federation.act("revoke-elm", "revoke", "elm")
     exchange.roster = standing_roster(file, plan, 0)
     assert next(rounds)[1].survivors == ("ash", "birch", "cedar")
+    # The ledger remembers it, whatever the operators publish later.
+    earlier.act("publish-2", "publish")
+    told = federation.do("birch", "join", earlier.bundle)
+    refused(told, "'elm' is back under keys that were revoked or replaced")
     left = good(federation.do("ash", "leave", "--yes")).out
     assert "2 rounds on 'records' shape its models for good" in left
     assert "within epsilon" in left
@@ -286,8 +293,8 @@ def test_an_altered_roster_or_authority_is_refused(fresh: Federation, tmp_path: 
     refused(fresh.do("ash", "join", other.bundle), "other keys for 'ash'")
     # Once it approved, it knows its operators too.
     fresh.approve("ash")
-    told = refused(fresh.do("ash", "join", other.bundle), "0 of the 2 operators that were approved")
-    assert "alice, bob" in told
+    line = refused(fresh.do("ash", "join", other.bundle), "0 of the 2 operators that were approved")
+    assert "alice, bob" in line
 
 
 def test_nobody_else_can_join_by_a_bundle(fresh: Federation) -> None:
@@ -318,3 +325,90 @@ def test_a_handover_of_operators_takes_the_old_ones_too(federation: Federation) 
     write_plan(federation, operators=taken, training={"rounds": 9})
     good(federation.operate("publish"))
     refused(federation.operate("apply", federation.proposal("publish-3")), "are of no operator")
+
+
+def test_keys_are_erased_only_when_that_is_said(federation: Federation) -> None:
+    home = federation.at("ash")
+    told = federation.do("ash", "leave")
+    assert told.code == 1
+    assert "Erase this institution's keys for good?" in told.out + told.err
+    assert (home / "keys.json").exists()
+    # A client file that cannot be read does not keep them.
+    (home / "client.toml").write_text("data =")
+    assert "Erased: keys.json, node.key." in federation.do("ash", "leave", "--yes").out
+    assert not list(home.glob("*key*"))
+    assert not (home / "consent.json").exists()
+
+
+def test_a_crash_while_approving_leaves_something_to_approve(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = federation.at("ash")
+    good(federation.do("ash", "rotate"))
+    federation.act("admit-ash", "admit", home / "next.request.json")
+    federation.act("publish-2", "publish")
+    good(federation.do("ash", "join", federation.bundle))
+    write, files = consent._write, list[str]()
+
+    def crash(path: Path, data: bytes) -> None:
+        if path.name == files[-1]:
+            raise KeyboardInterrupt
+        write(path, data)
+
+    for name in ("plan.toml", "ca.pem", "consent.json"):
+        files.append(name)
+        monkeypatch.setattr(consent, "_write", crash)
+        assert federation.do("ash", "approve").code == 130
+        monkeypatch.setattr(consent, "_write", write)
+        assert (home / "pending.json").exists()
+    good(federation.do("ash", "approve"))
+    # Between the pin and the last rename: what is approved is found where it waited.
+    (home / "bundle.json").rename(home / "pending.json")
+    good(federation.do("ash", "approve"))
+    opened(federation, "ash").require_consent()
+    assert not list(home.glob("next.*"))
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "problem"),
+    [
+        ("consent.json", b"{}", "what was approved cannot be read"),
+        ("bundle.json", None, "not the bundle that was approved"),
+        ("request.json", b"{}", "not an enrolment request"),
+        ("client.toml", b'name = "ash"\ndata = "records.csv"\nplan = "mine.toml"', "take them out"),
+    ],
+)
+def test_what_was_altered_at_home_is_named(
+    federation: Federation, file: str, data: bytes | None, problem: str
+) -> None:
+    path = federation.at("ash") / file
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
+    refused(federation.do("ash", "join", federation.bundle), problem)
+
+
+@pytest.mark.parametrize("file", ["plan.toml", "roster.json"])
+def test_what_runs_is_what_was_approved(federation: Federation, file: str) -> None:
+    path, other = federation.at("ash") / file, federation.at("birch") / file
+    changed = other.read_text().replace("rounds = 6", "rounds = 7")
+    if file == "roster.json":
+        changed = federation.home.charter.roster.without("elm").to_bytes().decode()
+    path.write_text(changed)
+    with pytest.raises(ConfigError, match="approved"):
+        opened(federation, "ash")
+
+
+def test_keys_open_to_others_are_not_used(federation: Federation) -> None:
+    (federation.at("ash") / "keys.json").chmod(0o640)
+    with pytest.raises(ConfigError, match="mode 0640 lets others"):
+        opened(federation, "ash")
+    refused(federation.do("ash", "rotate"), "keys.json: mode 0640 lets others")
+
+
+def test_nothing_approved_opens_nothing(fresh: Federation) -> None:
+    with pytest.raises(ConfigError, match="no plan was approved: fedprune-client join"):
+        opened(fresh, "ash")
+    again = fresh.do("ash", "init", "--name", "ash")
+    refused(again, "keys are made once, then rotated")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from common import secret_files
 from common.entropy import SeededEntropy
 from common.errors import ConfigError
 from common.secret_files import PASSPHRASE, create_secret, erase, new_passphrase, read_secret
@@ -34,7 +33,7 @@ class Terminal:
         monkeypatch.delenv(PASSPHRASE, raising=False)
         monkeypatch.setattr(sys, "stdin", self)
         # The one way in that does not echo.
-        monkeypatch.setattr(secret_files.getpass, "getpass", self.getpass)
+        monkeypatch.setattr("getpass.getpass", self.getpass)
 
 
 def test_a_secret_is_its_owners_alone(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_nothing_takes_effect_below_the_quorum(federation: Federation) -> None:
     good(federation.do("oak", "init", "--name", "oak"))
     before = state(federation)
     write_plan(federation, training={"rounds": 7})
-    acts = {
+    acts: dict[str, tuple[str, *tuple[object, ...]]] = {
         "admit-oak": ("admit", federation.at("oak") / "request.json"),
         "revoke-elm": ("revoke", "elm"),
         "publish-2": ("publish",),
