@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client import ledger_cli, score_cli
+from client import consent_cli, ledger_cli, score_cli
 from client.data import load_table, prepare, require_trainable
 from common.console import command_line, new_app
 from common.schema import load_schema
@@ -15,6 +15,8 @@ from common.schema import load_schema
 app = new_app("An institution of a federation: its data, its plan, its last word.")
 app.add_typer(ledger_cli.app, name="ledger")
 app.command()(score_cli.score)
+for command in consent_cli.COMMANDS:
+    app.command()(command)
 
 
 @app.callback()

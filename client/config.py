@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from flwr.app import Context
 from pydantic import BaseModel, ConfigDict, Field
 
+from client.consent import KEYS, PIN, PLAN, ROSTER, read_pin, require_consent
 from client.keys import read_identity
 from client.ledger import Ledger
 from client.ledger_file import SqliteStore
@@ -59,13 +61,17 @@ class LedgerConfig(BaseModel):
 
 
 class ClientConfig(BaseModel):
-    """Settings an institution keeps to itself; relative paths are relative to the file."""
+    """Settings an institution keeps to itself; relative paths are relative to the file.
+
+    Where it joined a federation, plan and membership stand in ``consent.json`` beside the file
+    instead, and are not named here.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    plan: Path
-    plan_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    plan: Path | None = None
+    plan_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     data: Path
     membership: MembershipConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
@@ -75,12 +81,29 @@ def load_config(path: Path) -> ClientConfig:
     """Read ``client.toml``; raise `ConfigError` naming the file and each problem."""
     config = read_toml(ClientConfig.model_validate, path, ConfigError)
     here = path.parent
-    return config.model_copy(update={"plan": here / config.plan, "data": here / config.data})
+    if (pin := read_pin(here)) is not None:
+        if (config.plan, config.plan_hash, config.membership) != (None, None, None):
+            raise ConfigError(
+                f"{path}: plan and membership stand in {here / PIN}, as they were approved: take"
+                " them out of this file"
+            )
+        membership = MembershipConfig(
+            keys=Path(KEYS), roster=Path(ROSTER), roster_hash=pin.roster_hash
+        )
+        approved = {"plan": Path(PLAN), "plan_hash": pin.plan_hash, "membership": membership}
+        config = config.model_copy(update=approved)
+    plan = here / config.plan if config.plan is not None else None
+    return config.model_copy(update={"plan": plan, "data": here / config.data})
 
 
 def load_institution(path: Path) -> Institution:
     """Open the institution of a ``client.toml``; its plan must have the approved hash."""
     config = load_config(path)
+    if config.plan is None or config.plan_hash is None:
+        raise ConfigError(
+            f"{path}: no plan was approved: fedprune-client join a bundle, then approve, or name"
+            " plan and plan_hash"
+        )
     plan = load_plan(config.plan)
     if plan.digest() != config.plan_hash:
         raise ConfigError(
@@ -101,7 +124,11 @@ def load_institution(path: Path) -> Institution:
             )
         return Institution(config.name, plan, rows, SystemEntropy(), ledger=ledger)
     membership = load_membership(config.membership, config.name, path.parent)
-    return Institution(config.name, plan, rows, SystemEntropy(), membership, ledger)
+    opened = Institution(config.name, plan, rows, SystemEntropy(), membership, ledger)
+    if read_pin(path.parent) is None:
+        return opened
+    approved = (config.plan_hash, config.membership.roster_hash)
+    return replace(opened, consent=partial(require_consent, path.parent, *approved))
 
 
 def open_ledger(config: LedgerConfig, here: Path) -> Ledger:

@@ -54,13 +54,14 @@ def _runs(book: Book, table: str, accountant: str) -> Table:
                 datetime.fromtimestamp(account.began, UTC).strftime("%Y-%m-%d %H:%M"),
                 ", ".join(sorted({release.unit for release in account.reserved.values()})),
                 str(len({entry.round for entry in account.charged})),
-                f"{table_epsilon(_charged(account), accountant):.4g}",
+                f"{table_epsilon(charged_of(account), accountant):.4g}",
                 "over" if account.over else "open",
             )
     return shown
 
 
-def _charged(account: Account) -> list[Spent]:
+def charged_of(account: Account) -> list[Spent]:
+    """Return what a run has released so far."""
     return [
         (entry.time, account.plan_hash, account.split, entry.release) for entry in account.charged
     ]

@@ -17,6 +17,7 @@ from client.ledger import Clock, Ledger, memory_ledger
 from client.memory import Memory
 from client.policy import require_epoch, require_run
 from common import messages as wire
+from common.consent.approval import Consent
 from common.crypto import secagg
 from common.crypto.refusals import OtherRosterError
 from common.crypto.roster import Identity, Roster, roster_hash
@@ -40,11 +41,15 @@ class Membership:
     roster: Roster
 
 
+def _approved_by_hand(now: int) -> None:
+    """Hold: the hashes in the client file are all the consent there is."""
+
+
 @dataclass(frozen=True)
 class Institution:
     """A member: its name, the plan it approved, where its prepared rows come from, its entropy.
 
-    Plain aggregation needs no membership.
+    Plain aggregation needs no membership. ``consent`` raises once a round may no longer begin.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Institution:
     membership: Membership | None = None
     ledger: Ledger = field(default_factory=memory_ledger, repr=False)
     clock: Clock = time.time
+    consent: Consent = _approved_by_hand
 
     @cached_property
     def splits(self) -> Splits:
@@ -86,6 +92,10 @@ class Institution:
     def now(self) -> int:
         """Unix seconds."""
         return int(self.clock())
+
+    def require_consent(self) -> None:
+        """Raise `ConsentError` once what was approved no longer is, or has expired."""
+        self.consent(self.now)
 
     def standing(self, run: str) -> Standing:
         """Return what the ledger notes of a run under the approved plan."""
@@ -120,6 +130,7 @@ def join(
     """
     from client.spending import budget_of  # noqa: PLC0415
 
+    institution.require_consent()
     require_releasable(institution.plan)
     if known := by_name(request.names, request.adverts).get(institution.name):
         institution.require_current(LastAdvert.from_bytes(known))
@@ -135,6 +146,7 @@ def advertise(
     institution: Institution, memory: Memory, request: wire.AdvertiseRequest
 ) -> tuple[Memory, wire.AdvertiseReply]:
     """Begin an epoch with fresh keys: at the start, after an absence, or to repeat a round."""
+    institution.require_consent()
     require_run(memory, request.run)
     if request.advert:
         institution.require_current(LastAdvert.from_bytes(request.advert))

@@ -53,6 +53,7 @@ def update(
     Everything is checked before any work. A repeated round sends the stored vector again: no
     second training, no second release. ``compute`` stands in for the training in rehearsals.
     """
+    institution.require_consent()
     descriptor = RoundDescriptor.from_json(request.descriptor)
     plan = institution.plan
     layout = layout_of(plan.model, plan.schema_.width)

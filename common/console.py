@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import typer
 from rich.console import Console
@@ -57,9 +57,20 @@ def command_line(app: Callable[..., object]) -> None:
 
 
 def _print_line(text: str) -> None:
-    """Print an error; names in it come from files of others and must not steer the terminal."""
-    line = "".join(char if char.isprintable() else " " for char in text)
-    errors.print(f"error: {line}", style="red", markup=False)
+    errors.print(f"error: {printable(text)}", style="red", markup=False)
+
+
+def printable(text: str) -> str:
+    """Return a line that cannot steer the terminal: names in it come from files of others."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def tell(facts: Iterable[tuple[str, str]]) -> None:
+    """Print facts, each a line: a table would cut a hash to the width of a terminal."""
+    told = [(printable(name), printable(value)) for name, value in facts]
+    width = max((len(name) for name, _ in told), default=0)
+    for name, value in told:
+        typer.echo(f"{name:{width}}  {value}")
 
 
 def log_to_console() -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from common.plan import RECORD, Plan
+from common.plan import RECORD, Plan, PruningPlan
 from common.segments import evaluation_rounds
 
 NOISE_SOURCE = "csprng discrete gaussian"
@@ -61,6 +61,18 @@ def evaluation_of(plan: Plan) -> str:
         f" {len(evaluation_rounds(plan))} rounds, {evaluation.epsilon:g} for test rows, once"
         + (", groups and pools included" if evaluation.groups or evaluation.pools else "")
     )
+
+
+def pruning_of(pruning: PruningPlan) -> str:
+    """Say how far the model is pruned and by what."""
+    goal = "as far as quality holds" if pruning.sparsity == "auto" else f"{pruning.sparsity:g}"
+    said = (
+        f"{goal} of {pruning.granularity}s by {pruning.score}, {pruning.allocation} allocation,"
+        f" {pruning.schedule} schedule"
+    )
+    if pruning.penalty != "none":
+        said += f", {pruning.penalty} penalty of {pruning.strength:g}"
+    return said if pruning.nested else said + "; pruned weights may come back"
 
 
 def warnings_of(plan: Plan) -> list[str]:

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from common.consent.operators import Operators
 from common.crypto.terms import Terms, default_threshold, withstood
 from common.errors import PlanError
 from common.groups import LEAST, require_groups, require_pools
@@ -257,12 +258,13 @@ class EvaluationPlan(Section):
 
 
 class Plan(Section):
-    """What a federation agrees on."""
+    """What a federation agrees on; ``operators`` sign for one that is founded, not simulated."""
 
     version: Literal[1] = 1
     name: Name
     schema_: FeatureSchema = Field(alias="schema")
     institutions: tuple[InstitutionPlan, ...]
+    operators: Operators | None = None
     model: ModelPlan = ModelPlan()
     training: TrainingPlan = TrainingPlan()
     privacy: PrivacyPlan = PrivacyPlan()

@@ -1,6 +1,7 @@
 """The central bank's Flower `ServerApp`: members join, rounds run, each is kept."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,12 +11,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.crypto.roster import Roster
 from common.entropy import Entropy, SystemEntropy
-from common.errors import ConfigError, ProtocolError
+from common.errors import ConfigError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
 from common.segments import require_releasable
 from server.adverts import Adverts
 from server.exchange import Exchange
+from server.home import standing_roster
 from server.model import GlobalModel
 from server.rounds import RoundReport, initial_model, run_rounds
 from server.store import MODEL, RunStore, stored_adverts
@@ -39,6 +41,7 @@ class Task:
     """What a run does: its plan, where finished rounds go, the members' public keys and adverts.
 
     ``finish`` takes the last finished round's model once the run ends, for whatever reason.
+    ``refresh`` returns the roster after revocations, before each round but the first.
     """
 
     plan: Plan
@@ -46,6 +49,7 @@ class Task:
     roster: Roster | None = None
     adverts: Adverts = field(default_factory=Adverts)
     finish: Callable[[GlobalModel], object] | None = None
+    refresh: Callable[[], Roster] | None = None
 
 
 def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
@@ -67,6 +71,8 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
             for state, report in run_rounds(model, plan, run, exchange):
                 task.keep(state, report)
                 last = state
+                if task.refresh is not None and state.round <= plan.training.rounds:
+                    exchange.roster = task.refresh()
         finally:
             if last is not None and task.finish is not None:
                 task.finish(last)
@@ -78,26 +84,20 @@ def _from_run_config(context: Context) -> Task:
     plan = load_plan(Path(str(context.run_config[PLAN_KEY])))
     for warning in warnings_of(plan):
         log.warning(warning)
-    roster = None
+    roster, refresh = None, None
     if plan.aggregation.kind == "secure":
-        roster = load_roster(Path(str(context.run_config[ROSTER_KEY])), plan.names)
+        file = Path(str(context.run_config[ROSTER_KEY]))
+
+        def refresh() -> Roster:
+            return standing_roster(file, plan, int(time.time()))
+
+        roster = refresh()
     out = Path(str(context.run_config[OUT_KEY]))
     if (out / MODEL).exists():
         raise ConfigError(f"{out}: holds the results of another run: name another directory")
     adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
     store = RunStore(out, plan)
-    return Task(plan, store.keep, roster, adverts, store.finish)
-
-
-def load_roster(path: Path, names: tuple[str, ...]) -> Roster:
-    """Read the members' public keys; raise `ConfigError` unless they are those of ``names``."""
-    try:
-        roster = Roster.from_bytes(path.read_bytes())
-    except (OSError, ProtocolError) as error:
-        raise ConfigError(f"{path}: no roster can be read here: {error}") from error
-    if {*roster.names, *roster.revoked} != set(names):
-        raise ConfigError(f"{path}: its members are not those of the plan: use the plan's roster")
-    return roster
+    return Task(plan, store.keep, roster, adverts, store.finish, refresh)
 
 
 app = build_app(_from_run_config, SystemEntropy())

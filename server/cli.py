@@ -5,16 +5,19 @@ from typing import Annotated
 
 import typer
 
-from common.console import command_line, errors, new_app
+from common.console import command_line, errors, new_app, tell
 from common.entropy import SystemEntropy
-from common.facts import facts_of, warnings_of
-from common.plan import Plan, PruningPlan, load_plan
+from common.facts import facts_of, pruning_of, warnings_of
+from common.plan import Plan, load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.shared import abandoned_epsilon
 from common.segments import evaluation_rounds, require_releasable, sensitivity
+from server import founding_cli
 from server.rounds import initial_model
 
 app = new_app("The central bank's end of a federation.")
+for command in founding_cli.COMMANDS:
+    app.command()(command)
 
 
 @app.callback()
@@ -37,7 +40,7 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
         "noise multiplier": f"{mechanism.noise_multiplier:.4f}, {mechanism.steps} steps",
         "learning rate": f"{learning_rate(agreed):.4g}",
         "ring": f"{agreed.aggregation.ring_bits} bits",
-        "pruning": _pruning(agreed.pruning),
+        "pruning": pruning_of(agreed.pruning),
         "evaluation rounds": ", ".join(map(str, evaluation_rounds(agreed))),
     }
     if apart := _apart(agreed):
@@ -48,10 +51,7 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
     facts |= facts_of(agreed)
     for warning in warnings_of(agreed):
         errors.print(f"WARNING: {warning}", style="bold red")
-    width = max(map(len, facts))
-    # Lines, not a table: it would cut the hash to the width of a terminal.
-    for fact, value in facts.items():
-        typer.echo(f"{fact:{width}}  {value}")
+    tell(facts.items())
 
 
 def _apart(plan: Plan) -> str:
@@ -60,17 +60,6 @@ def _apart(plan: Plan) -> str:
     names = [*evaluation.groups, *(f"pool {pool}" for pool in evaluation.pools)]
     noise = sensitivity(plan) / plan.rows_per_unit
     return f"{', '.join(names)}; {noise:.2f} times the noise on each count" if names else ""
-
-
-def _pruning(pruning: PruningPlan) -> str:
-    goal = "as far as quality holds" if pruning.sparsity == "auto" else f"{pruning.sparsity:g}"
-    said = (
-        f"{goal} of {pruning.granularity}s by {pruning.score}, {pruning.allocation} allocation,"
-        f" {pruning.schedule} schedule"
-    )
-    if pruning.penalty != "none":
-        said += f", {pruning.penalty} penalty of {pruning.strength:g}"
-    return said if pruning.nested else said + "; pruned weights may come back"
 
 
 def main() -> None:

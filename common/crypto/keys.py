@@ -24,6 +24,11 @@ SIGNED_ADVERT: Final = b"fedprune/1/sign-advert/"
 SIGNED_VECTOR: Final = b"fedprune/1/sign-vector/"
 SIGNED_SURVIVORS: Final = b"fedprune/1/sign-survivors/"
 SIGNED_REVEAL: Final = b"fedprune/1/sign-reveal/"
+SIGNED_ENROLMENT: Final = b"fedprune/1/sign-enrolment/"
+SIGNED_SUCCESSION: Final = b"fedprune/1/sign-succession/"
+SIGNED_ADMISSION: Final = b"fedprune/1/sign-admission/"
+SIGNED_REVOCATION: Final = b"fedprune/1/sign-revocation/"
+SIGNED_CHARTER: Final = b"fedprune/1/sign-charter/"
 
 
 def public_key(private: bytes) -> bytes:

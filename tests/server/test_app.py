@@ -4,6 +4,8 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.app import build_app as build_client
+from common.consent.refusals import ExpiredError
+from common.crypto.roster import Roster
 from common.entropy import SeededEntropy
 from common.errors import AggregationError, ConfigError, PlanError
 from common.plan import Plan
@@ -111,3 +113,29 @@ def test_deployed_app_takes_plan_and_folder_from_the_run(tmp_path: Path) -> None
         app(grid_of(PLAN), context_of(**config))
     with pytest.raises(PlanError, match="no such file"):
         app(grid_of(PLAN), context_of(**config | {PLAN_KEY: str(tmp_path / "gone.toml")}))
+
+
+def test_a_roster_that_shrinks_is_taken_over_at_the_next_round() -> None:
+    kept: list[RoundReport] = []
+    rosters = iter([roster_of(PLAN).without("elm")] * 2)
+    task = Task(
+        PLAN,
+        lambda model, report: kept.append(report),
+        roster_of(PLAN),
+        refresh=lambda: next(rosters),
+    )
+    build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
+    left = ("ash", "birch", "cedar")
+    assert [report.survivors for report in kept] == [PLAN.names, left, left]
+    assert next(rosters, None) is None, "asked before each round, and not after the last"
+
+
+def test_a_run_ends_with_the_charter() -> None:
+    def expired() -> Roster:
+        raise ExpiredError("charter 1 has expired")
+
+    finished: list[GlobalModel] = []
+    task = Task(PLAN, lambda *_: None, roster_of(PLAN), finish=finished.append, refresh=expired)
+    with pytest.raises(ExpiredError):
+        build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN), context_of())
+    assert [model.round for model in finished] == [1]

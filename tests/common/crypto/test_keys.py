@@ -10,8 +10,13 @@ from common.crypto.keys import (
     PAIR_MASK,
     SELF_MASK,
     SHARE_SEAL,
+    SIGNED_ADMISSION,
     SIGNED_ADVERT,
+    SIGNED_CHARTER,
+    SIGNED_ENROLMENT,
     SIGNED_MEMBER,
+    SIGNED_REVOCATION,
+    SIGNED_SUCCESSION,
     SIGNED_SURVIVORS,
     SIGNED_VECTOR,
     agree,
@@ -24,6 +29,11 @@ from common.crypto.keys import (
 from common.crypto.refusals import BadKeyError, BadSignatureError
 
 LABELS = (
+    SIGNED_ADMISSION,
+    SIGNED_CHARTER,
+    SIGNED_ENROLMENT,
+    SIGNED_REVOCATION,
+    SIGNED_SUCCESSION,
     PAIR_MASK,
     SELF_MASK,
     SHARE_SEAL,
@@ -63,7 +73,7 @@ def test_derivation_is_hkdf_with_the_label_and_binding() -> None:
 
 def test_every_label_and_binding_gives_another_key() -> None:
     keys = {derive(AGREED, label, binding) for label in LABELS for binding in (b"", b"a", b"b")}
-    assert len(keys) == 24
+    assert len(keys) == 3 * len(LABELS)
 
 
 def test_no_label_begins_another() -> None:

@@ -1,0 +1,256 @@
+"""What an institution's home holds: its keys, what it was shown, and what it approved.
+
+Each step writes what takes effect last of all, so that a crash leaves the state before it.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from client.keys import create_identity, read_identity
+from common.consent.acts import Charter, Proposal, charter_of
+from common.consent.approval import (
+    Pin,
+    only_shrinks,
+    require_bundle,
+    require_newer,
+    require_no_return,
+    retired_after,
+)
+from common.consent.enrolment import Enrolment
+from common.consent.refusals import MalformedError, NotApprovedError
+from common.crypto import node_keys
+from common.crypto.roster import Roster
+from common.entropy import Stream
+from common.errors import ConfigError
+from common.secret_files import OWNER_ONLY, Ask, ask_passphrase, create_secret, erase
+
+PIN: Final = "consent.json"
+"""What was approved; without it nothing is."""
+
+PLAN, ROSTER, AUTHORITY, BUNDLE = "plan.toml", "roster.json", "ca.pem", "bundle.json"
+"""The approved charter, in the forms in which it is used, and as it came."""
+
+PENDING: Final = "pending.json"
+"""The bundle that was joined by and waits for approval."""
+
+KEYS, NODE_KEY, REQUEST = "keys.json", "node.key", "request.json"
+"""Keys in use, and the request that made them known."""
+
+COMING: Final = "next."
+"""How the names of keys begin that wait for their roster to be approved."""
+
+PUBLIC: Final = ".pub"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A charter beside the one it follows, whose roster is the one after revocations."""
+
+    charter: Charter
+    before: Charter | None
+    in_force: bool
+    """Whether it holds already: it was approved, or only revokes or ends earlier."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """An institution's folder; ``shrunk`` is what its ledger made of the approved roster, if any.
+
+    Times are Unix seconds.
+    """
+
+    path: Path
+    shrunk: Roster | None = None
+
+    def create_keys(self, name: str, stream: Stream, choose: Ask) -> Enrolment:
+        """Make the keys of a new member and return its request, which is written too.
+
+        ``choose`` is asked for their passphrase, if keys can be made.
+
+        Raises:
+            ConfigError: there are keys already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self._create("", name, stream, choose)
+
+    def rotate(self, stream: Stream, choose: Ask, ask: Ask = ask_passphrase) -> Enrolment:
+        """Make keys to replace those in use once a roster with them is approved."""
+        return self._create(COMING, self.name, stream, choose, ask)
+
+    def join(self, data: bytes, now: int) -> Shown:
+        """Check a bundle and keep it for approval; what only shrinks holds at once.
+
+        Raises:
+            ConsentError: the subclass names why the bundle is refused; nothing is kept of it.
+        """
+        bundle = Proposal.from_bytes(data)
+        shown = self._checked(bundle, now)
+        _write(self.path / PENDING, data)
+        if shown.in_force:
+            self._put_in_force(bundle, shown)
+        return shown
+
+    def approve(self, now: int) -> Shown:
+        """Pin the plan, roster, authority and address of the bundle that was joined by."""
+        try:
+            bundle = Proposal.from_bytes((self.path / PENDING).read_bytes())
+        except FileNotFoundError as error:
+            raise NotApprovedError(
+                f"{self.path / PENDING}: no bundle waits for approval: fedprune-client join one"
+            ) from error
+        shown = self._checked(bundle, now)
+        self._put_in_force(bundle, shown)
+        return shown
+
+    def leave(self) -> list[str]:
+        """Erase all private keys and withdraw consent; return the files that are gone."""
+        # Consent goes first: whatever runs refuses its next round.
+        (self.path / PIN).unlink(missing_ok=True)
+        (self.path / PENDING).unlink(missing_ok=True)
+        gone = []
+        for begin in ("", COMING):
+            gone += [f"{begin}{name}" for name in (KEYS, NODE_KEY)]
+            for public in (REQUEST, NODE_KEY + PUBLIC):
+                (self.path / f"{begin}{public}").unlink(missing_ok=True)
+        return [name for name in gone if erase(self.path / name)]
+
+    @property
+    def name(self) -> str:
+        """The name under which the institution asked to be a member."""
+        return self._request("").name
+
+    @property
+    def pin(self) -> Pin | None:
+        """What was approved, if anything was."""
+        return read_pin(self.path)
+
+    def _create(
+        self,
+        begin: str,
+        name: str,
+        stream: Stream,
+        choose: Ask,
+        ask: Ask | None = None,
+    ) -> Enrolment:
+        files = [self.path / f"{begin}{file}" for file in (KEYS, NODE_KEY, REQUEST)]
+        if there := [file for file in files if file.exists()]:
+            raise ConfigError(f"{there[0]}: exists already: keys are made once, then rotated")
+        before = read_identity(self.path / KEYS, ask) if ask is not None else None
+        keys, node_file, request_file = files
+        passphrase = choose()
+        node = node_keys.generate_key(stream)
+        identity = create_identity(keys, stream, passphrase)
+        # Flower's SuperNode reads this file itself and takes no passphrase.
+        create_secret(node_file, node_keys.private_file(node), stream)
+        _write(node_file.with_name(node_file.name + PUBLIC), _line(node_keys.public_line(node)))
+        request = Enrolment.make(name, identity, node, before)
+        _write(request_file, request.to_bytes())
+        return request
+
+    def _checked(self, bundle: Proposal, now: int) -> Shown:
+        pin = self.pin
+        # A crash may have left the approved one where it waited for approval.
+        seen = [one for one in map(self._bundle, (BUNDLE, PENDING)) if one is not None]
+        approved = next((one for one in seen if pin and one.digest == pin.charter), None)
+        before: Charter | None = None
+        retired: tuple[bytes, ...] = ()
+        if pin is not None:
+            if approved is None:
+                raise MalformedError(
+                    f"{self.path / BUNDLE}: not the bundle that was approved: restore the backup"
+                )
+            before, retired = self._standing(charter_of(approved)), pin.retired
+            retired += tuple(
+                member.signing_public
+                for name, member in charter_of(approved).roster.members.items()
+                if name not in before.roster.members
+            )
+        coming = self.path / f"{COMING}{REQUEST}"
+        requests = [self._request(begin) for begin in ("", COMING)[: 1 + coming.exists()]]
+        members = tuple(request.member for request in requests)
+        charter = require_bundle(bundle, self.name, members, now, before)
+        require_no_return(charter, retired)
+        if pin is not None:
+            # Before the first approval nobody vouches for what was shown.
+            require_newer(bundle, *seen)
+        same = approved is not None and bundle.digest == approved.digest
+        shrinks = before is not None and only_shrinks(before, charter)
+        return Shown(charter, before, in_force=same or shrinks)
+
+    def _standing(self, approved: Charter) -> Charter:
+        """Return the approved charter after the revocations that the ledger noted."""
+        roster = self.shrunk or approved.roster
+        return approved.model_copy(update={"roster": roster})
+
+    def _put_in_force(self, bundle: Proposal, shown: Shown) -> None:
+        charter, pin = shown.charter, self.pin
+        retired = retired_after(shown.before, charter, pin.retired if pin is not None else ())
+        _write(self.path / PLAN, charter.agreed.to_toml().encode())
+        _write(self.path / ROSTER, charter.roster.to_bytes())
+        _write(self.path / AUTHORITY, charter.authority.encode())
+        self._take_new_keys(charter)
+        _write(self.path / PIN, Pin.of(bundle, retired).to_bytes())
+        (self.path / PENDING).replace(self.path / BUNDLE)
+
+    def _take_new_keys(self, charter: Charter) -> None:
+        """Put rotated keys in place of the old, which nothing is left of."""
+        coming = self.path / f"{COMING}{REQUEST}"
+        if not coming.exists() or charter.roster.member(self.name) != self._request(COMING).member:
+            return
+        # The request last: it says that something is left to do.
+        for name in (KEYS, NODE_KEY, NODE_KEY + PUBLIC, REQUEST):
+            if (fresh := self.path / f"{COMING}{name}").exists():
+                erase(self.path / name)
+                fresh.replace(self.path / name)
+
+    def _request(self, begin: str) -> Enrolment:
+        path = self.path / f"{begin}{REQUEST}"
+        try:
+            return Enrolment.from_bytes(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{path}: no keys were made here: fedprune-client init --name NAME"
+            ) from error
+
+    def _bundle(self, name: str) -> Proposal | None:
+        try:
+            return Proposal.from_bytes((self.path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+
+
+def read_pin(home: Path) -> Pin | None:
+    """Return what was approved in a home, if anything was."""
+    try:
+        return Pin.from_bytes((home / PIN).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def require_consent(home: Path, plan_hash: str, roster_hash: str, now: int) -> None:
+    """Let a round begin while what it runs is what its institution approves, read anew each time.
+
+    Raises:
+        NotApprovedError: the institution left, or approved something else.
+        ExpiredError: the charter no longer holds.
+    """
+    if (pin := read_pin(home)) is None:
+        raise NotApprovedError("the institution has left the federation: its consent is gone")
+    pin.require(plan_hash, roster_hash, now)
+
+
+def _line(text: str) -> bytes:
+    return f"{text}\n".encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a file by ``data``, durably: a crash leaves the old one or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY | 0o044)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

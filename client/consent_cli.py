@@ -1,0 +1,169 @@
+"""`fedprune-client init|join|approve|rotate|leave`: keys of one's own, and consent."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.book import Account
+from client.config import load_config, open_ledger
+from client.consent import COMING, REQUEST, Home, Shown
+from client.ledger_cli import charged_of
+from client.limits import table_epsilon
+from common.consent.enrolment import Enrolment
+from common.console import tell
+from common.crypto.roster import Roster
+from common.entropy import Stream, SystemEntropy
+from common.errors import ConfigError
+from common.secret_files import new_passphrase
+
+CLIENT_FILE = "client.toml"
+
+TEMPLATE = """\
+# What {name} keeps to itself. What it approved stands beside this file, in consent.json.
+name = "{name}"
+
+# The table: CSV or Parquet, with the columns of the plan's schema.
+data = "records.csv"
+
+# What has left the table, and the most that may, whatever a plan says; "none" sets no limit.
+[ledger]
+file = "ledger.sqlite"
+table = "records"
+
+[ledger.limits]
+plan = 2.0
+year = 4.0
+ever = 10.0
+"""
+
+Folder = Annotated[Path, typer.Option("--home", help="The institution's folder.")]
+HERE = Path()
+
+
+def init(
+    name: Annotated[str, typer.Option(help="The institution's name, as in the plan.")],
+    home: Folder = HERE,
+) -> None:
+    """Make the institution's keys on this machine, and its request to be a member."""
+    request = Home(home).create_keys(name, _stream(), new_passphrase)
+    file = home / CLIENT_FILE
+    if not file.exists():
+        file.write_text(TEMPLATE.format(name=name))
+    _tell_request(home / REQUEST, request)
+    typer.echo(f"Fill in {file}: it says where the table is, and what may leave it.")
+
+
+def join(
+    bundle: Annotated[Path, typer.Argument(help="The bundle that the operators published.")],
+    home: Folder = HERE,
+) -> None:
+    """Check a bundle and show what it asks for; only approve makes it hold."""
+    place = _home(home)
+    shown = place.join(bundle.read_bytes(), int(time.time()))
+    _tell_charter(shown, place.name)
+    if shown.in_force:
+        typer.echo("Nothing here needs approval: it holds from the next round.")
+        return
+    typer.echo(
+        "Compare the fingerprints with the operators and members, not by the way this file came."
+        "\nThen: fedprune-client approve"
+    )
+
+
+def approve(home: Folder = HERE) -> None:
+    """Approve the bundle that was joined by: pin its plan, roster, authority and address."""
+    place = _home(home)
+    shown = place.approve(int(time.time()))
+    _tell_charter(shown, place.name)
+    typer.echo("Approved: it holds from the next round.")
+
+
+def rotate(home: Folder = HERE) -> None:
+    """Make new keys and a request for them; they take the old ones' place once approved."""
+    request = Home(home).rotate(_stream(), new_passphrase)
+    _tell_request(home / f"{COMING}{REQUEST}", request)
+    typer.echo("The keys in use stay so until a bundle with the new ones is approved.")
+
+
+def leave(
+    home: Folder = HERE,
+    yes: Annotated[
+        bool, typer.Option("--yes", prompt="Erase this institution's keys for good?")
+    ] = False,
+) -> None:
+    """Erase the keys, withdraw consent, and say what past contributions still shape."""
+    if not yes:
+        raise ConfigError("nothing was erased: say --yes to leave")
+    # First of all: a broken client file must not keep the keys alive.
+    gone = Home(home).leave()
+    typer.echo(f"Erased: {', '.join(gone) or 'nothing, there were no keys'}.")
+    typer.echo("Backups and snapshots of this machine may still hold them.")
+    past = _contributions(home)
+    for line in past or ["No round was ever charged: no model was shaped by this table."]:
+        typer.echo(line)
+    typer.echo("The ledger stays: it counts what was spent. Ask the operators to revoke the name.")
+
+
+COMMANDS = (init, join, approve, rotate, leave)
+
+
+def _home(folder: Path) -> Home:
+    """Open a home, with the revocations that its ledger noted."""
+    file, pin = folder / CLIENT_FILE, Home(folder).pin
+    if pin is None or not file.is_file():
+        return Home(folder)
+    settings = load_config(file).ledger
+    if not (folder / settings.file).is_file():
+        return Home(folder)
+    shrunk = open_ledger(settings, folder).roster(pin.plan_hash, pin.roster_hash)
+    return Home(folder, Roster.from_bytes(shrunk) if shrunk else None)
+
+
+def _contributions(folder: Path) -> list[str]:
+    """Tell, run by run, what left the tables and stays in models that others have."""
+    file = folder / CLIENT_FILE
+    if not file.is_file():
+        return []
+    settings = load_config(file).ledger
+    if not (folder / settings.file).is_file():
+        return []
+    book, _ = open_ledger(settings, folder).read()
+    return [
+        _contribution(run, account, settings.limits.accountant)
+        for run, account in book.accounts.items()
+        if account.charged
+    ]
+
+
+def _contribution(run: str, account: Account, accountant: str) -> str:
+    spent = table_epsilon(charged_of(account), accountant)
+    rounds = len({entry.round for entry in account.charged})
+    return (
+        f"Run {run[:12]} of plan {account.plan_hash[:12]}: {rounds} rounds on {account.table!r}"
+        f" shape its models for good, within epsilon {spent:.3g}; nothing takes them back."
+    )
+
+
+def _tell_request(path: Path, request: Enrolment) -> None:
+    # Opacus comes with what tells of a plan, and costs seconds.
+    from common.consent.words import enrolment_facts  # noqa: PLC0415
+
+    tell(enrolment_facts(request))
+    typer.echo(f"Send {path} to an operator, and the fingerprints by another way.")
+
+
+def _tell_charter(shown: Shown, name: str) -> None:
+    from common.consent.words import charter_facts, differences  # noqa: PLC0415
+
+    tell(charter_facts(shown.charter, name))
+    if shown.before is None:
+        typer.echo("\nNothing was approved here before.")
+        return
+    typer.echo("\nChanged since the last approval:")
+    tell(list(differences(shown.before, shown.charter)) or [("nothing", "but its number")])
+
+
+def _stream() -> Stream:
+    return SystemEntropy().stream("keys")

@@ -1,0 +1,1 @@
+"""How a federation is founded, and what an institution says yes to."""

@@ -1,0 +1,174 @@
+"""A charter in plain words: what is trained, what leaves, what it costs, who sees what."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from math import ceil
+
+from common.consent.acts import Admission, Charter, Proposal, Revocation
+from common.consent.authority import authority_fingerprint
+from common.consent.enrolment import Enrolment
+from common.crypto.roster import Member
+from common.facts import evaluation_of, pruning_of, unit_of, warnings_of
+from common.layout import layout_of
+from common.plan import Plan
+from common.privacy.budgets import training_mechanism
+from common.privacy.shared import abandoned_epsilon
+from common.segments import evaluation_rounds
+
+Facts = Iterator[tuple[str, str]]
+"""What is told, and what of it; every line of a file of others."""
+
+_MARK = 16
+"""Bytes of a fingerprint that are shown: nobody finds other keys with the same."""
+
+
+def grouped(digest: str) -> str:
+    """Return a hexadecimal digest's beginning in groups of four, to be read out on the phone."""
+    shown = digest[: 2 * _MARK]
+    return " ".join(shown[start : start + 4] for start in range(0, len(shown), 4))
+
+
+def key_fingerprint(*keys: str) -> str:
+    """Return the fingerprint of public keys, as text."""
+    return grouped(hashlib.sha256(b"fedprune/1/keys/" + " ".join(keys).encode()).hexdigest())
+
+
+def member_fingerprint(member: Member) -> str:
+    """Return the fingerprint of a member's two keys; what its own ``init`` showed."""
+    return key_fingerprint(member.signing_public.hex(), member.agreement_public.hex())
+
+
+def day(moment: int) -> str:
+    """Return a Unix time as a date and minute."""
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def enrolment_facts(request: Enrolment) -> Facts:
+    """Tell who asks to be a member, and by which keys."""
+    yield "name", request.name
+    yield "keys", member_fingerprint(request.member)
+    yield "node key", key_fingerprint(request.node_public)
+    if request.succession is not None:
+        yield "replaces", f"signing key {request.succession.signing_public.hex()[:16]}..."
+
+
+def proposal_facts(proposal: Proposal) -> Facts:
+    """Tell what a proposal would do, and who signed it."""
+    match proposal.act:
+        case Admission(enrolment=request):
+            yield "proposal", f"admit {request.name} to {proposal.act.federation}"
+            yield from enrolment_facts(request)
+        case Revocation(name=name):
+            yield "proposal", f"revoke {name} of {proposal.act.federation}"
+            yield "signing key", f"{proposal.act.signing_public.hex()[:16]}..."
+        case Charter():
+            yield from charter_facts(proposal.act)
+    if not isinstance(proposal.act, Charter):
+        yield "all of this", grouped(proposal.digest)
+    for key in sorted(proposal.signatures):
+        yield "signature by key", key_fingerprint(key)
+
+
+def charter_facts(charter: Charter, name: str = "") -> Facts:
+    """Tell all that the institution ``name`` would approve."""
+    plan, roster = charter.agreed, charter.roster
+    sizes = {institution.name: institution.size for institution in plan.institutions}
+    yield "federation", f"{charter.federation}, charter {charter.sequence}"
+    yield "issued", f"{day(charter.issued)}, holds until {day(charter.expires)}"
+    yield "server", charter.address
+    yield "authority", grouped(authority_fingerprint(charter.authority))
+    for operator, key in sorted(charter.operators.keys.items()):
+        yield f"operator {operator}", key_fingerprint(key)
+    yield "quorum", f"{charter.operators.quorum} of {len(charter.operators.keys)} operators"
+    for member in roster.names:
+        you = " (you)" * (member == name)
+        keys = member_fingerprint(roster.members[member])
+        yield f"member {member}{you}", f"{keys}, declares {sizes[member]:,} rows"
+    for revoked in roster.revoked:
+        yield f"member {revoked}", "revoked"
+    yield "all of this", grouped(Proposal(act=charter).digest)
+    yield "roster hash", roster.digest
+    yield "plan hash", plan.digest()
+    yield from plan_facts(plan)
+
+
+def plan_facts(plan: Plan) -> Facts:
+    """Tell what a plan does with records, and what of them is told to whom."""
+    training, private = plan.training, plan.privacy.epsilon != "none"
+    size = layout_of(plan.model, plan.schema_.width).size
+    yield (
+        "trained",
+        f"{plan.name}: a {plan.model.kind} model of {size:,} weights for"
+        f" {plan.schema_.label.column!r} from {plan.schema_.width} features of schema"
+        f" {plan.schema_.name}, {training.rounds} rounds of {training.steps} steps",
+    )
+    yield "columns read", ", ".join(column.name for column in plan.schema_.columns)
+    yield "pruned", pruning_of(plan.pruning)
+    upload = ceil(size * plan.aggregation.ring_bits / 8)
+    evaluations = ", ".join(map(str, evaluation_rounds(plan)))
+    yield (
+        "leaves you",
+        f"one vector a round, at most {upload:,} bytes before pruning: the update of the weights;"
+        f" with it, in rounds {evaluations}, counts of held-out rows by score. No row, no"
+        " column, no size of a table",
+    )
+    if private:
+        unit, delta = unit_of(plan), plan.privacy.delta
+        other = abandoned_epsilon(plan, training_mechanism(plan).steps)
+        yield "epsilon", f"{plan.privacy.epsilon:g} for each {unit}, at delta {delta:g}"
+        yield "if all others collude", f"epsilon {other:.3g} at delta {delta:g}"
+    else:
+        yield "epsilon", "none: NO differential privacy"
+    yield "evaluation", evaluation_of(plan)
+    if plan.aggregation.kind == "secure":
+        yield (
+            "server sees",
+            f"the sum over {plan.threshold} institutions or more, and who took part; one vector"
+            f" never, not even with {plan.aggregation.colluders} institutions at its side",
+        )
+    else:
+        yield "server sees", "EVERY institution's vector"
+    yield "members see", "the model and its mask each round; nobody's vector"
+    for warning in warnings_of(plan):
+        yield "WARNING", warning
+
+
+def differences(before: Charter, after: Charter) -> Facts:
+    """Tell what a charter changes of an earlier one; nothing when it only has a later number."""
+    old, new = before.roster.members, after.roster.members
+    for name in sorted(new.keys() - old.keys()):
+        yield f"NEW member {name}", member_fingerprint(new[name])
+    for name in sorted(old.keys() - new.keys()):
+        yield f"member {name}", "revoked" if name in after.roster.revoked else "gone"
+    for name in sorted(old.keys() & new.keys()):
+        if old[name] != new[name]:
+            was, now = member_fingerprint(old[name]), member_fingerprint(new[name])
+            yield f"member {name}", f"keys {was} -> {now}"
+    for name in sorted({*before.roster.revoked} - {*after.roster.revoked}):
+        yield f"member {name}", "its revocation is taken back"
+    changes = {
+        "server": (before.address, after.address),
+        "authority": (before.authority, after.authority),
+        "holds until": (before.expires, after.expires),
+    }
+    shown = {"authority": lambda pem: grouped(authority_fingerprint(pem)), "holds until": day}
+    for what, (was_, now_) in changes.items():
+        if was_ != now_:
+            told = shown.get(what, str)
+            yield what, f"{told(was_)} -> {told(now_)}"
+    flat, later = _flat(before.plan), _flat(after.plan)
+    for path in sorted(flat.keys() | later.keys()):
+        if flat.get(path) != later.get(path):
+            yield f"plan {path}", f"{flat.get(path, 'absent')} -> {later.get(path, 'absent')}"
+
+
+def _flat(value: object, path: str = "") -> Mapping[str, str]:
+    """Return the leaves of nested values as JSON, by dotted path; lists of names by name."""
+    if isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value):
+        value = {item["name"]: item for item in value}
+    if not isinstance(value, dict):
+        return {path: json.dumps(value)}
+    parts = [_flat(part, f"{path}.{key}".strip(".")) for key, part in value.items()]
+    return {key: leaf for part in parts for key, leaf in part.items()}

@@ -1,0 +1,274 @@
+"""`fedprune-server init|operator|admit|revoke|publish|sign|apply|show|expire|rotate`."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tomli_w
+import typer
+from cryptography import x509
+
+from common.consent.acts import Charter, Proposal, charter_of
+from common.consent.enrolment import Enrolment
+from common.consent.operators import Operators
+from common.consent.refusals import MalformedError
+from common.console import tell
+from common.crypto.keys import KEY_SIZE, verifying_key
+from common.entropy import Stream, SystemEntropy
+from common.errors import ConfigError
+from common.parsing import validated
+from common.plan import load_plan
+from common.secret_files import (
+    create_secret,
+    erase,
+    new_passphrase,
+    read_secret,
+)
+from server import certificates, founding
+from server.home import (
+    AUTHORITY,
+    AUTHORITY_KEY,
+    BUNDLE,
+    CERTIFICATE,
+    OPERATOR_KEY,
+    PLAN,
+    PROPOSALS,
+    SERVER_KEY,
+    SETTINGS,
+    ServerHome,
+    Settings,
+    make_folders,
+)
+from server.store import write_atomically
+
+TEMPLATE = """\
+# The plan of {name}: what its members agree on. fedprune-server plan {plan} checks it.
+name = "{name}"
+schema = "credit_consortium"
+
+# Who signs for the federation, and how many of them must. Members approve these keys too.
+[operators]
+quorum = {quorum}
+keys = {{ {keys} }}
+
+# One for each member that is admitted; the size is the rounded number of rows it declares.
+# [[institutions]]
+# name = "bank-a"
+# size = 5000
+
+[training]
+rounds = 60
+
+[privacy]
+epsilon = 1.0
+delta = 1e-5
+
+[pruning]
+sparsity = 0.9
+"""
+
+Folder = Annotated[Path, typer.Option("--home", help="The server's folder.")]
+File = Annotated[Path, typer.Argument(help="A proposal, as it was written here or sent.")]
+HERE = Path()
+
+
+def init(  # noqa: PLR0913, PLR0917
+    name: Annotated[str, typer.Option(help="The federation's name.")],
+    address: Annotated[str, typer.Option(help="Public host:port that members connect to.")],
+    operator: Annotated[str, typer.Option(help="Name of the operator here.")] = "operator",
+    other: Annotated[
+        list[str] | None, typer.Option(help="NAME=KEY of an operator elsewhere; repeatable.")
+    ] = None,
+    quorum: Annotated[int, typer.Option(help="Operators that must sign each act.")] = 1,
+    home: Folder = HERE,
+) -> None:
+    """Found a federation: an authority, a server certificate, an operator's key, a plan to fill."""
+    settings = validated(
+        Settings.model_validate,
+        {"name": name, "address": address, "operator": operator},
+        "the options",
+        ConfigError,
+    )
+    if (home / SETTINGS).exists():
+        raise ConfigError(f"{home / SETTINGS}: a federation was founded here already")
+    private, stream, now = _stream()(KEY_SIZE), _stream(), int(time.time())
+    keys = {operator: verifying_key(private).hex()}
+    for pair in other or ():
+        who, _, key = pair.partition("=")
+        if who in keys:
+            raise ConfigError(f"operator {who!r} is named twice: give each its own name")
+        keys[who] = key
+    validated(Operators.model_validate, {"quorum": quorum, "keys": keys}, "operators", ConfigError)
+    passphrase = new_passphrase()
+    make_folders(home)
+    signer, authority = certificates.new_authority(name, now, stream)
+    create_secret(home / AUTHORITY_KEY, certificates.key_pem(signer), stream, passphrase)
+    create_secret(home / OPERATOR_KEY, private, stream, passphrase)
+    write_atomically(home / AUTHORITY, certificates.certificate_pem(authority))
+    _certify(home, settings.host, (signer, authority), now)
+    written = ", ".join(f'{who} = "{key}"' for who, key in keys.items())
+    plan = TEMPLATE.format(name=name, plan=home / PLAN, quorum=quorum, keys=written)
+    write_atomically(home / PLAN, plan.encode())
+    # Last: it says that all the rest is there.
+    write_atomically(home / SETTINGS, tomli_w.dumps(settings.model_dump()).encode())
+    _tell_operator(operator, keys[operator])
+    typer.echo(f"Fill in {home / PLAN}, admit members, then publish.")
+
+
+def operator(
+    name: Annotated[str, typer.Option(help="The operator's name.")], home: Folder = HERE
+) -> None:
+    """Make the signing key of an operator who does not run the server."""
+    if (home / OPERATOR_KEY).exists():
+        raise ConfigError(f"{home / OPERATOR_KEY}: exists already: an operator has one key")
+    private = _stream()(KEY_SIZE)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_secret(home / OPERATOR_KEY, private, _stream(), new_passphrase())
+    _tell_operator(name, verifying_key(private).hex())
+
+
+def admit(
+    request: Annotated[Path, typer.Argument(help="An institution's request.json.")],
+    home: Folder = HERE,
+) -> None:
+    """Propose a member, or a member's new keys, and sign that."""
+    asked, place = Enrolment.from_bytes(request.read_bytes()), ServerHome(home)
+    _propose(place, founding.propose_admission(place, asked), f"admit-{asked.name}")
+
+
+def revoke(
+    name: Annotated[str, typer.Argument(help="The member's name.")], home: Folder = HERE
+) -> None:
+    """Propose that a member take part no more, from the next round on, and sign that."""
+    place = ServerHome(home)
+    _propose(place, founding.propose_revocation(place, name), f"revoke-{name}")
+
+
+def publish(
+    plan: Annotated[Path | None, typer.Argument(help="Plan file; the home's if none.")] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=3650,
+            help="Days for which consent holds: 90, or as before if members were only revoked.",
+        ),
+    ] = None,
+    home: Folder = HERE,
+) -> None:
+    """Propose the plan and the members as the bundle to join by, and sign that."""
+    place, now = ServerHome(home), int(time.time())
+    agreed = load_plan(plan or home / PLAN)
+    expires = founding.expiry(place, agreed, now, days)
+    proposal = founding.propose_charter(place, agreed, now, expires)
+    _propose(place, proposal, f"publish-{_number(proposal)}")
+
+
+def expire(home: Folder = HERE) -> None:
+    """Propose that what was published last end now, and sign that."""
+    place = ServerHome(home)
+    proposal = founding.propose_end(place, int(time.time()))
+    _propose(place, proposal, f"expire-{_number(proposal)}")
+
+
+def sign(file: File, home: Folder = HERE) -> None:
+    """Add this operator's signature to a proposal; show it first."""
+    proposal = _read(file)
+    _tell_proposal(proposal)
+    signed = founding.countersigned(proposal, home / OPERATOR_KEY)
+    write_atomically(file, signed.to_bytes())
+    typer.echo(f"Signed: {len(signed.signatures)} signatures. At the server: apply {file.name}")
+
+
+def show(file: Annotated[Path, typer.Argument(help="A request, proposal or bundle.")]) -> None:
+    """Show what a file asks for, in plain words, and who signed it."""
+    data = file.read_bytes()
+    try:
+        request = Enrolment.from_bytes(data)
+    except MalformedError:
+        _tell_proposal(Proposal.from_bytes(data))
+        return
+    from common.consent.words import enrolment_facts  # noqa: PLC0415
+
+    tell(enrolment_facts(request))
+
+
+def apply(file: File, home: Folder = HERE) -> None:
+    """Have a proposal take effect, once as many operators as the quorum says have signed."""
+    place, proposal = ServerHome(home), _read(file)
+    founding.take_effect(place, proposal, int(time.time()))
+    _tell_effect(place, proposal)
+
+
+def rotate(home: Folder = HERE) -> None:
+    """Give the server a new key and certificate; members know it by its authority as before."""
+    place = ServerHome(home)
+    signer = certificates.read_key(read_secret(home / AUTHORITY_KEY))
+    authority = x509.load_pem_x509_certificate((home / AUTHORITY).read_bytes())
+    _certify(home, place.settings.host, (signer, authority), int(time.time()))
+    typer.echo(f"{home / CERTIFICATE}: renewed; it serves from the SuperLink's next start.")
+
+
+COMMANDS = (init, operator, admit, revoke, publish, expire, sign, show, apply, rotate)
+
+
+def _certify(
+    home: Path, host: str, authority: tuple[certificates.Key, x509.Certificate], now: int
+) -> None:
+    """Put a fresh key and certificate in place; what reads them starts anew anyway."""
+    key, certificate = certificates.new_server(host, authority, now, _stream())
+    fresh = home / f"{SERVER_KEY}.next"
+    erase(fresh)
+    # The SuperLink reads this file itself and takes no passphrase.
+    create_secret(fresh, certificates.key_pem(key), _stream())
+    erase(home / SERVER_KEY)
+    fresh.replace(home / SERVER_KEY)
+    write_atomically(home / CERTIFICATE, certificates.certificate_pem(certificate))
+
+
+def _propose(place: ServerHome, proposal: Proposal, name: str) -> None:
+    """Sign a proposal, and have it take effect if that is enough; else keep it for the others."""
+    proposal = founding.countersigned(proposal, place.path / OPERATOR_KEY)
+    _tell_proposal(proposal)
+    if (missing := founding.missing_signatures(place, proposal)) == 0:
+        founding.take_effect(place, proposal, int(time.time()))
+        _tell_effect(place, proposal)
+        return
+    file = place.path / PROPOSALS / f"{name}.json"
+    write_atomically(file, proposal.to_bytes())
+    typer.echo(
+        f"Not in effect: {missing} more of the operators must sign. Have them run fedprune-server"
+        f" sign {file.name}, then apply it here.\n{file}"
+    )
+
+
+def _tell_effect(place: ServerHome, proposal: Proposal) -> None:
+    if isinstance(proposal.act, Charter):
+        typer.echo(f"Published: give members {place.path / BUNDLE}.")
+    else:
+        typer.echo(f"In effect. Members: {', '.join(place.members) or 'none'}.")
+
+
+def _tell_proposal(proposal: Proposal) -> None:
+    # Opacus comes with what tells of a plan, and costs seconds.
+    from common.consent.words import proposal_facts  # noqa: PLC0415
+
+    tell(proposal_facts(proposal))
+
+
+def _tell_operator(name: str, key: str) -> None:
+    from common.consent.words import key_fingerprint  # noqa: PLC0415
+
+    tell([("operator", f"{name}={key}"), ("fingerprint", key_fingerprint(key))])
+
+
+def _read(file: Path) -> Proposal:
+    return Proposal.from_bytes(file.read_bytes())
+
+
+def _number(proposal: Proposal) -> int:
+    return charter_of(proposal).sequence
+
+
+def _stream() -> Stream:
+    return SystemEntropy().stream("keys")
