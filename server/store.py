@@ -8,6 +8,8 @@ import io
 import json
 import os
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from math import isfinite
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from common.crypto.session import LastAdvert
-from common.errors import ConfigError, ProtocolError
+from common.errors import ConfigError, DiskError, ProtocolError
 from common.export.onnx_file import ONNX, onnx_bytes
 from common.export.shrinkage import shrinkage
 from common.export.sparse_file import SPARSE, sparse_bytes
@@ -46,6 +48,12 @@ METRICS = {
 """Columns of a released histogram, and what they show of it."""
 MODEL = "model.safetensors"
 """The model so far, in the plan's shapes, with its mask."""
+
+ROUNDS = "rounds.csv"
+"""A row a round."""
+
+Row = dict[str, str | int | float]
+"""A row of ``rounds.csv`` by column."""
 
 COMPACT, SHRINKAGE = "compact.safetensors", "shrinkage.json"
 """The compacted model in plain tensors, and what shrank."""
@@ -78,18 +86,51 @@ COLUMNS = (
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one."""
+    """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one.
+
+    Raises `DiskError` when it cannot be written; the old file then stands as it was.
+    """
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with writing(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            # A full disk has room again for what others have to note before they stop.
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        if os.name == "posix":
+            _sync_directory(path.parent)
 
 
-def round_row(report: RoundReport) -> dict[str, str | int | float]:
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Put what a disk cannot do for ``path`` into one `DiskError` line."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(
+            f"{path}: cannot be written: {error.strerror or error}: make room or mend the disk,"
+            " then start again: what was finished before is kept"
+        ) from error
+
+
+def _sync_directory(directory: Path) -> None:
+    # Without it a power cut may undo a replacement that later files rely on.
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def round_row(report: RoundReport) -> Row:
     """Return a report as a row of ``rounds.csv``; a metric not released is an empty cell."""
-    row: dict[str, str | int | float] = dict.fromkeys(COLUMNS, "")
+    row: Row = dict.fromkeys(COLUMNS, "")
     row |= {
         "round": report.round,
         "epoch": report.epoch,
@@ -118,21 +159,27 @@ def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
 class RunStore:
     """Writes a run's files under one directory: the plan, each round, the model in each form."""
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
-        """Create the directory and write the plan."""
-        directory.mkdir(parents=True, exist_ok=True)
+    def __init__(self, directory: Path, plan: Plan, rows: Sequence[Row] = ()) -> None:
+        """Create the directory and write the plan, and the rows of rounds that are over."""
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._plan = directory, plan
         write_atomically(directory / "plan.toml", plan.to_toml().encode())
         self._rows = io.StringIO(newline="")
         self._writer = csv.DictWriter(self._rows, COLUMNS)
         self._writer.writeheader()
+        self._writer.writerows(rows)
         self._write_rows()
 
     def keep(self, model: GlobalModel, report: RoundReport) -> None:
         """Add a finished round."""
-        self._writer.writerow(round_row(report))
+        self.add(round_row(report), model_bytes(model, self._plan))
+
+    def add(self, row: Row, model: bytes) -> None:
+        """Add the row of a finished round and replace the model's file by its bytes."""
+        self._writer.writerow(row)
         self._write_rows()
-        write_atomically(self._directory / MODEL, model_bytes(model, self._plan))
+        write_atomically(self._directory / MODEL, model)
 
     def finish(self, model: GlobalModel, clock: Clock = time.perf_counter) -> dict[str, Any]:
         """Write the compacted model in each form; return what shrank, as in ``shrinkage.json``.
@@ -157,7 +204,7 @@ class RunStore:
         return shrank
 
     def _write_rows(self) -> None:
-        write_atomically(self._directory / "rounds.csv", self._rows.getvalue().encode())
+        write_atomically(self._directory / ROUNDS, self._rows.getvalue().encode())
 
 
 def stored_adverts(directory: Path, plan_hash: str) -> Adverts:
