@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flwr.app import Context
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from client.databases import Database
 from client.keys import read_identity
 from client.ledger import Ledger
 from client.ledger_file import SqliteStore
@@ -58,15 +59,25 @@ class LedgerConfig(BaseModel):
     limits: Limits = Limits()
 
 
+def _kind_of_data(data: object) -> str:
+    return "[database]" if isinstance(data, dict | Database) else "[file]"
+
+
 class ClientConfig(BaseModel):
-    """Settings an institution keeps to itself; relative paths are relative to the file."""
+    """Settings an institution keeps to itself; relative paths are relative to the file.
+
+    ``data`` is the path of a table, or ``[data]`` says which query of a database gives it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     plan: Path
     plan_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    data: Path
+    data: Annotated[
+        Annotated[Path, Tag("[file]")] | Annotated[Database, Tag("[database]")],
+        Discriminator(_kind_of_data),
+    ]
     membership: MembershipConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
 
@@ -74,8 +85,9 @@ class ClientConfig(BaseModel):
 def load_config(path: Path) -> ClientConfig:
     """Read ``client.toml``; raise `ConfigError` naming the file and each problem."""
     config = read_toml(ClientConfig.model_validate, path, ConfigError)
-    here = path.parent
-    return config.model_copy(update={"plan": here / config.plan, "data": here / config.data})
+    here, data = path.parent, config.data
+    found = data.under(here) if isinstance(data, Database) else here / data
+    return config.model_copy(update={"plan": here / config.plan, "data": found})
 
 
 def load_institution(path: Path) -> Institution:
