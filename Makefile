@@ -20,7 +20,7 @@ demo: $(VENV)/run.stamp ## train, aggregate and prune on the embedded data: resu
 	$(BIN)/fedprune-sim run --out runs/demo
 
 # One thread a worker: torch would otherwise start as many as there are cores in each.
-test: setup ## run every test
+test: setup $(VENV)/postgresql.stamp ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 lint: setup ## check style, format, types and the layers of the packages
@@ -68,4 +68,15 @@ $(VENV)/run.stamp: $(VENV)/python.stamp requirements.lock pyproject.toml
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 	@echo "installing what tests and checks need from requirements-dev.lock"
 	@$(BIN)/pip install -qq --requirement requirements-dev.lock
+	@touch $@
+
+# The tests start a PostgreSQL of their own where there is one, and otherwise say why they skip.
+$(VENV)/postgresql.stamp: $(VENV)/python.stamp
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing PostgreSQL for the tests of databases"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq -y --no-install-recommends postgresql; } >/dev/null \
+			|| echo "PostgreSQL cannot be installed: its tests will skip"; \
+	else echo "no PostgreSQL, and no root to install it: its tests will skip"; fi
 	@touch $@

@@ -9,7 +9,10 @@ from rich.table import Table
 
 from client import consent_cli, ledger_cli, score_cli
 from client.data import load_table, prepare, require_trainable
+from client.databases import Database
 from common.console import command_line, new_app
+from common.errors import ConfigError
+from common.parsing import validated
 from common.schema import load_schema
 
 app = new_app("An institution of a federation: its data, its plan, its last word.")
@@ -25,18 +28,27 @@ def _commands() -> None:
 
 
 @app.command()
-def check(
-    data: Annotated[Path, typer.Argument(help="CSV or Parquet table.")],
+def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     schema: Annotated[str, typer.Option(help="Shipped schema or TOML file.")],
+    data: Annotated[Path | None, typer.Argument(help="CSV or Parquet table.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Database in place of a file, as in [data] of client.toml."),
+    ] = None,
+    query: Annotated[str | None, typer.Option(help="Its SELECT.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="Certificates its server is known by.")] = None,
     cap: Annotated[
         int | None,
         typer.Option("--rows-per-customer", min=1, help="As in a plan whose unit is a customer."),
     ] = None,
     batch: Annotated[float, typer.Option(min=1, help="Rows a batch holds on average.")] = 1,
 ) -> None:
-    """Check a table against a schema and show what cleaning would do; nothing leaves here."""
+    """Check a table against a schema and show what cleaning would do; nothing leaves here.
+
+    A database's password is taken from FEDPRUNE_DATA_PASSWORD.
+    """
     declared = load_schema(schema)
-    table = load_table(data, declared)
+    table = load_table(_source(data, {"url": url, "query": query, "ca": ca}), declared)
     splits = prepare(table, declared, cap)
     require_trainable(splits, batch)
     report = table.report
@@ -53,8 +65,15 @@ def check(
     for part, rows in parts.items():
         shown.add_row(part, "", f"{rows:,}")
     out = Console(highlight=False, markup=False, emoji=False)
-    out.print(str(data), soft_wrap=True)
+    out.print(table.source, soft_wrap=True)
     out.print(shown)
+
+
+def _source(data: Path | None, options: dict[str, object]) -> Path | Database:
+    given = {name: value for name, value in options.items() if value is not None}
+    if (data is None) != bool(given):
+        raise ConfigError("give a table, or --url and --query of a database: one of them")
+    return data or validated(Database.model_validate, given, "--url and --query", ConfigError)
 
 
 def main() -> None:

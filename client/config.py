@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from flwr.app import Context
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from client.consent import KEYS, PIN, PLAN, ROSTER, read_pin, require_consent
+from client.databases import Database
 from client.keys import read_identity
 from client.ledger import Ledger
 from client.ledger_file import SqliteStore
@@ -60,11 +61,16 @@ class LedgerConfig(BaseModel):
     limits: Limits = Limits()
 
 
+def _kind_of_data(data: object) -> str:
+    return "[database]" if isinstance(data, dict | Database) else "[file]"
+
+
 class ClientConfig(BaseModel):
     """Settings an institution keeps to itself; relative paths are relative to the file.
 
-    Where it joined a federation, plan and membership stand in ``consent.json`` beside the file
-    instead, and are not named here.
+    ``data`` is the path of a table, or ``[data]`` says which query of a database gives it. Where
+    the institution joined a federation, plan and membership stand in ``consent.json`` beside the
+    file instead, and are not named here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +78,10 @@ class ClientConfig(BaseModel):
     name: str
     plan: Path | None = None
     plan_hash: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    data: Path
+    data: Annotated[
+        Annotated[Path, Tag("[file]")] | Annotated[Database, Tag("[database]")],
+        Discriminator(_kind_of_data),
+    ]
     membership: MembershipConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
 
@@ -93,7 +102,9 @@ def load_config(path: Path) -> ClientConfig:
         approved = {"plan": Path(PLAN), "plan_hash": pin.plan_hash, "membership": membership}
         config = config.model_copy(update=approved)
     plan = here / config.plan if config.plan is not None else None
-    return config.model_copy(update={"plan": plan, "data": here / config.data})
+    data = config.data
+    found = data.under(here) if isinstance(data, Database) else here / data
+    return config.model_copy(update={"plan": plan, "data": found})
 
 
 def load_institution(path: Path) -> Institution:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from os import environ
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from client.cleaning import Rows, Table, clean
+from client.databases import PASSWORD, Database, read_query
 from client.reading import read_frame
 from common.encoding import Features, encode, read_column, read_labels
 from common.errors import DataError
@@ -69,9 +71,18 @@ class Splits:
                 )
 
 
-def load_table(path: Path, schema: FeatureSchema) -> Table:
-    """Read and clean a CSV or Parquet file; raise `DataError` naming file, column and count."""
-    return clean(read_frame(path, schema.file), schema, str(path))
+def load_table(data: Path | Database, schema: FeatureSchema) -> Table:
+    """Read and clean a CSV or Parquet file or what a query gives.
+
+    A database's password comes from the environment and stands nowhere else.
+
+    Raises `DataError` naming file or database, column and count.
+    """
+    if isinstance(data, Database):
+        frame = read_query(data, environ.get(PASSWORD))
+    else:
+        frame = read_frame(data, schema.file)
+    return clean(frame, schema, str(data))
 
 
 def prepare(table: Table, schema: FeatureSchema, cap: int | None = None, fold: int = 0) -> Splits:

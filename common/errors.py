@@ -11,7 +11,8 @@ FedpruneError                 exit 1
 ├── AggregationError          exit 6   a round cannot be completed
 │   └── TooFewSurvivorsError
 ├── BudgetError               exit 7   a privacy budget does not allow it
-└── AuditError                exit 8   an attack refutes the privacy that is claimed
+├── AuditError                exit 8   an attack refutes the privacy that is claimed
+└── DiskError                 exit 1   a disk is full or gone; what was finished before is kept
 
 Every message names the value, the bound and the remedy in one line. Messages never
 hold a record's contents: what is raised on an institution may reach the server, so only
@@ -82,3 +83,7 @@ class AuditError(FedpruneError):
     """An attack shows that more leaks than the claim allows."""
 
     exit_code = 8
+
+
+class DiskError(FedpruneError):
+    """A file cannot be written; the one that stood there before is whole."""

@@ -1,9 +1,9 @@
 """One attempt at a round's sum: the trips of secure aggregation, or of its plain stand-in."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ T = TypeVar("T")
 Sums = dict[str, NDArray[np.float64]]
 Vectors = dict[str, NDArray[np.uint32]]
 
+Step = Literal["tried", "opening"]
+"""What is noted before an attempt goes on: it asks for anything, or for its sum to be opened."""
+
+Note = Callable[[Step, GlobalModel], None]
+"""Makes a step of an attempt at ``model.round`` in ``model.epoch`` outlast the process."""
+
+
+def unnoted(step: Step, model: GlobalModel) -> None:
+    """Note nothing: the run ends with its process."""
+
 
 @contextmanager
 def _blaming(name: str) -> Iterator[None]:
@@ -49,8 +59,11 @@ class Attempt:
     institution takes part in the round again.
     """
 
-    def __init__(self, model: GlobalModel, plan: Plan, run: str, exchange: Caller) -> None:
+    def __init__(
+        self, model: GlobalModel, plan: Plan, run: str, exchange: Caller, note: Note = unnoted
+    ) -> None:
         """Prepare the attempt at ``model.round`` in ``model.epoch``."""
+        self._note = note
         self._model, self._plan, self._run = model, plan, run
         self._exchange = exchange
         self._group = f"{model.round}/{model.epoch}"
@@ -68,6 +81,7 @@ class Attempt:
             TooFewSurvivorsError: a trip leaves fewer institutions than the threshold.
             AggregationError: the sum could not be opened, or its checks failed.
         """
+        self._note("tried", self._model)
         if self._plan.aggregation.kind == "plain":
             return self._plain()
         offers = self._offers()
@@ -76,6 +90,8 @@ class Attempt:
         signatures = {}
         if len(masked) < len(descriptor.cohort):
             signatures = self._sign(descriptor, masked)
+        # Before anybody is asked: once one was, no other sum of the round may be opened.
+        self._note("opening", self._model)
         self.asked_to_open = True
         reveals = self._unmask(descriptor, masked, signatures)
         try:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.crypto.roster import Roster
 from common.entropy import Entropy, SystemEntropy
-from common.errors import ConfigError
+from common.errors import DiskError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
 from common.segments import require_releasable
@@ -19,8 +20,9 @@ from server.adverts import Adverts
 from server.exchange import Exchange
 from server.home import standing_roster
 from server.model import GlobalModel
+from server.record import Record, RunRecord, Unrecorded
 from server.rounds import RoundReport, initial_model, run_rounds
-from server.store import MODEL, RunStore, stored_adverts
+from server.store import stored_adverts
 
 PLAN_KEY, OUT_KEY = "plan", "out"
 """Run configuration keys: the path of the plan and of the run's directory."""
@@ -41,6 +43,7 @@ class Task:
     """What a run does: its plan, where finished rounds go, the members' public keys and adverts.
 
     ``finish`` takes the last finished round's model once the run ends, for whatever reason.
+    ``record`` has a run go on that an earlier process began.
     ``refresh`` returns the roster after revocations, before each round but the first.
     """
 
@@ -49,6 +52,7 @@ class Task:
     roster: Roster | None = None
     adverts: Adverts = field(default_factory=Adverts)
     finish: Callable[[GlobalModel], object] | None = None
+    record: Record = field(default_factory=Unrecorded)
     refresh: Callable[[], Roster] | None = None
 
 
@@ -59,25 +63,39 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         task = configure(context)
-        plan = task.plan
-        require_releasable(plan)
-        run = entropy.stream("run")(16).hex()
-        model = initial_model(plan, entropy.stream("initial-weights"))
-        exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts)
-        exchange.join(run, plan.names, plan.digest())
-        model = replace(model, epoch=max(0, exchange.last_epoch))
-        last: GlobalModel | None = None
-        try:
-            for state, report in run_rounds(model, plan, run, exchange):
-                task.keep(state, report)
-                last = state
-                if task.refresh is not None and state.round <= plan.training.rounds:
-                    exchange.roster = task.refresh()
-        finally:
-            if last is not None and task.finish is not None:
-                task.finish(last)
+        with closing(task.record):
+            _run(task, grid, entropy)
 
     return server
+
+
+def _run(task: Task, grid: Grid, entropy: Entropy) -> None:
+    plan, record = task.plan, task.record
+    require_releasable(plan)
+
+    def fresh() -> tuple[str, GlobalModel]:
+        run = entropy.stream("run")(16).hex()
+        return run, initial_model(plan, entropy.stream("initial-weights"))
+
+    run, model = record.begin(fresh)
+    last = model if model.round else None
+    exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts)
+    try:
+        # Who died after the last round has nobody to ask.
+        if model.round <= plan.training.rounds:
+            exchange.join(run, plan.names, plan.digest())
+            model = replace(model, epoch=max(0, model.epoch, exchange.last_epoch))
+        for state, report in run_rounds(model, plan, run, exchange, note=record.note):
+            task.keep(state, report)
+            last = state
+            if task.refresh is not None and state.round <= plan.training.rounds:
+                exchange.roster = task.refresh()
+    except DiskError:
+        last = None  # It has no room for the model's forms either.
+        raise
+    finally:
+        if last is not None and task.finish is not None:
+            task.finish(last)
 
 
 def _from_run_config(context: Context) -> Task:
@@ -93,11 +111,9 @@ def _from_run_config(context: Context) -> Task:
 
         roster = refresh()
     out = Path(str(context.run_config[OUT_KEY]))
-    if (out / MODEL).exists():
-        raise ConfigError(f"{out}: holds the results of another run: name another directory")
     adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
-    store = RunStore(out, plan)
-    return Task(plan, store.keep, roster, adverts, store.finish, refresh)
+    record = RunRecord(out, plan, roster)
+    return Task(plan, record.keep, roster, adverts, record.finish, record, refresh)
 
 
 app = build_app(_from_run_config, SystemEntropy())

@@ -19,7 +19,7 @@ from common.pruning.evidence import Traces
 from common.pruning.rules import deepest, proximal_of, units_of
 from common.pruning.selection import require_possible
 from common.segments import GRADIENT, MAGNITUDES, UPDATE, VALIDATION
-from server.aggregation import Attempt, Sums
+from server.aggregation import Attempt, Note, Sums, unnoted
 from server.evaluation import Estimate, estimate
 from server.exchange import Caller, Exchange, Traffic
 from server.groups import apart, looked_at
@@ -71,18 +71,41 @@ def initial_model(plan: Plan, stream: Stream) -> GlobalModel:
     return GlobalModel(weights, np.ones(weights.size, np.bool_), Traces.begin(weights))
 
 
-def run_rounds(
-    model: GlobalModel, plan: Plan, run: str, exchange: Exchange, clock: Clock = time.monotonic
+def lose_round(model: GlobalModel, epoch: int) -> tuple[GlobalModel, RoundReport]:
+    """Return the model and report after a round whose sum nobody has, and nobody may open again."""
+    report = RoundReport(
+        round=model.round,
+        epoch=epoch,
+        survivors=(),
+        kept=model.kept,
+        sparsity=1 - model.kept / model.mask.size,
+        counts={},
+        bytes_up=0,
+        bytes_down=0,
+        seconds=0.0,
+    )
+    return replace(model, round=model.round + 1, epoch=epoch), report
+
+
+def run_rounds(  # noqa: PLR0913
+    model: GlobalModel,
+    plan: Plan,
+    run: str,
+    exchange: Exchange,
+    clock: Clock = time.monotonic,
+    *,
+    note: Note = unnoted,
 ) -> Iterator[tuple[GlobalModel, RoundReport]]:
     """Yield the model and report after each round, the final evaluation (no update) included.
 
     A round that cannot be completed leaves the model as it was; as many such rounds in a row as
-    ``aggregation.attempts`` end the run with `AggregationError`.
+    ``aggregation.attempts`` end the run with `AggregationError`. ``note`` is told of each attempt
+    before it asks for anything, and again before it asks for its sum to be opened.
     """
     lost = 0
     while model.round <= plan.training.rounds:
         started, exchange.traffic = clock(), Traffic()
-        model, survivors, sums = complete_round(model, plan, run, exchange)
+        model, survivors, sums = complete_round(model, plan, run, exchange, note)
         lost = 0 if survivors else lost + 1
         if lost >= plan.aggregation.attempts:
             raise AggregationError(
@@ -111,7 +134,7 @@ def run_rounds(
 
 
 def complete_round(
-    model: GlobalModel, plan: Plan, run: str, exchange: Caller
+    model: GlobalModel, plan: Plan, run: str, exchange: Caller, note: Note = unnoted
 ) -> tuple[GlobalModel, tuple[str, ...], Sums]:
     """Try a round in fresh epochs until its sum opens; no survivors when none did.
 
@@ -121,7 +144,7 @@ def complete_round(
     for _ in range(plan.aggregation.attempts):
         _require_members(model, plan)
         model = replace(model, epoch=model.epoch + 1)
-        attempt = Attempt(model, plan, run, exchange)
+        attempt = Attempt(model, plan, run, exchange, note)
         survivors: tuple[str, ...] = ()
         sums: Sums = {}
         try:

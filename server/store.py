@@ -8,7 +8,8 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from math import isfinite
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from common.crypto.session import LastAdvert
-from common.errors import ConfigError, ProtocolError
+from common.errors import ConfigError, DiskError, ProtocolError
 from common.export.onnx_file import ONNX, onnx_bytes
 from common.export.shrinkage import shrinkage
 from common.export.sparse_file import SPARSE, sparse_bytes
@@ -36,6 +37,10 @@ from server.model import GlobalModel
 from server.rounds import Clock, RoundReport
 
 Row = dict[str, str | int | float]
+"""A row of a table by column."""
+
+Rows = Mapping[str, Sequence[Row]]
+"""Rows by the name of the table that they go to."""
 
 PARTIAL = ".partial"
 """End of a file's name while it is written."""
@@ -48,6 +53,7 @@ METRICS = {
     "calibration": "calibration",
 }
 """Columns of a released histogram, and what they show of it."""
+
 ROUNDS, GROUPS = "rounds.csv", "groups.csv"
 """What each round was; what its evaluation tells of each group and pool."""
 
@@ -95,13 +101,49 @@ GROUP_COLUMNS = (
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one."""
+    """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one.
+
+    Raises `DiskError` when it cannot be written; the old file then stands as it was.
+    """
     partial = path.with_name(path.name + PARTIAL)
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with writing(path):
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError:
+            # A full disk has room again for what others have to note before they stop.
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        if os.name == "posix":
+            _sync_directory(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Put what a disk cannot do for ``path`` into one `DiskError` line."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(
+            f"{path}: cannot be written: {error.strerror or error}: make room or mend the disk,"
+            " then start again: what was finished before is kept"
+        ) from error
+
+
+def _sync_directory(directory: Path) -> None:
+    # Without it a power cut may undo a replacement that later files rely on.
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+COLUMNS_OF = {ROUNDS: COLUMNS, GROUPS: GROUP_COLUMNS}
 
 
 def round_row(report: RoundReport) -> Row:
@@ -140,6 +182,18 @@ def group_rows(report: RoundReport, plan: Plan) -> list[Row]:
     return rows
 
 
+def tables_of(plan: Plan) -> tuple[str, ...]:
+    """Return the names of a run's tables."""
+    apart = plan.evaluation.groups or plan.evaluation.pools
+    return (ROUNDS, GROUPS) if apart else (ROUNDS,)
+
+
+def rows_of(report: RoundReport, plan: Plan) -> dict[str, list[Row]]:
+    """Return what a report adds to each table."""
+    rows = {ROUNDS: [round_row(report)], GROUPS: group_rows(report, plan)}
+    return {name: rows[name] for name in tables_of(plan)}
+
+
 def _metrics(estimated: Estimate) -> dict[tuple[str, str], float]:
     """Return the metrics that are known, each with its standard deviation."""
     ends = (("", estimated.value), ("_sd", estimated.sd))
@@ -173,23 +227,23 @@ class _Table:
 class RunStore:
     """Writes a run's files under one directory: the plan, each round, the model in each form."""
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
-        """Create the directory and write the plan."""
-        directory.mkdir(parents=True, exist_ok=True)
+    def __init__(self, directory: Path, plan: Plan, rows: Rows | None = None) -> None:
+        """Create the directory and write the plan, and the rows of rounds that are over."""
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._plan = directory, plan
         write_atomically(directory / "plan.toml", plan.to_toml().encode())
-        self._tables = {ROUNDS: _Table(COLUMNS)}
-        if plan.evaluation.groups or plan.evaluation.pools:
-            self._tables[GROUPS] = _Table(GROUP_COLUMNS)
-        self._write_tables()
+        self._tables = {name: _Table(COLUMNS_OF[name]) for name in tables_of(plan)}
+        self._add_rows(rows or {})
 
     def keep(self, model: GlobalModel, report: RoundReport) -> None:
         """Add a finished round."""
-        self._tables[ROUNDS].add([round_row(report)])
-        if GROUPS in self._tables:
-            self._tables[GROUPS].add(group_rows(report, self._plan))
-        self._write_tables()
-        write_atomically(self._directory / MODEL, model_bytes(model, self._plan))
+        self.add(rows_of(report, self._plan), model_bytes(model, self._plan))
+
+    def add(self, rows: Rows, model: bytes) -> None:
+        """Add the rows of a finished round and replace the model's file by its bytes."""
+        self._add_rows(rows)
+        write_atomically(self._directory / MODEL, model)
 
     def finish(self, model: GlobalModel, clock: Clock = time.perf_counter) -> dict[str, Any]:
         """Write the compacted model in each form; return what shrank, as in ``shrinkage.json``.
@@ -213,8 +267,9 @@ class RunStore:
             write_atomically(self._directory / name, data)
         return shrank
 
-    def _write_tables(self) -> None:
+    def _add_rows(self, rows: Rows) -> None:
         for name, table in self._tables.items():
+            table.add(rows.get(name, ()))
             write_atomically(self._directory / name, table.text.getvalue().encode())
 
 

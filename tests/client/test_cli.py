@@ -1,4 +1,6 @@
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -173,3 +175,35 @@ def test_rows_that_a_cap_leaves_are_counted(schema: Path) -> None:
     schema.write_text(SCHEMA)
     refused = check(table(), schema, "--rows-per-customer", 3)
     assert (refused.code, "names no customer column" in refused.complaint) == (4, True)
+
+
+def test_a_database_is_checked_like_a_file(schema: Path) -> None:
+    path = schema.with_name("t.sqlite")
+    with closing(sqlite3.connect(path)) as connection:
+        table().to_sql("loans", connection, index=False)
+    url, query = f"sqlite:///{path}", f'SELECT "{AMOUNT}", town, bad FROM loans'
+    outcome = invoke(main, "check", "--schema", schema, "--url", url, "--query", query)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[0] == url
+    assert cells(outcome) == cells(check(table(), schema))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "give a table, or --url and --query of a database: one of them"),
+        (
+            ["t.csv", "--url", "sqlite:///t", "--query", "SELECT 1"],
+            "give a table, or --url and --query of a database: one of them",
+        ),
+        (["--url", "sqlite:///t"], "--url and --query: query: Field required"),
+        (
+            ["--url", "mysql://me:HIDDEN@host/loans", "--query", "SELECT 1"],
+            "--url and --query: url: holds a password: take it out, and give it in"
+            " FEDPRUNE_DATA_PASSWORD",
+        ),
+    ],
+)
+def test_a_table_or_a_database_is_named(schema: Path, arguments: list[str], problem: str) -> None:
+    outcome = invoke(main, "check", *arguments, "--schema", schema)
+    assert (outcome.code, outcome.complaint) == (3, problem)

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from client.config import NODE_KEY, institution_of, load_config, load_institution
+from client.databases import Database
 from client.keys import create_identity, read_identity
 from client.ledger_file import SqliteStore
 from common.crypto.roster import Roster
@@ -158,3 +161,61 @@ def test_secure_aggregation_needs_a_membership(client_file: Path, plan: Plan) ->
     assert institution.membership.roster == roster
     assert isinstance(institution.ledger._store, SqliteStore)
     assert (here / "ledger.sqlite").exists()
+
+
+@pytest.fixture
+def in_database(client_file: Path) -> Path:
+    """Return the same client.toml with its table in a SQLite database beside it."""
+    table = pd.read_csv(client_file.with_name("loans.csv"))
+    with closing(sqlite3.connect(client_file.with_name("loans.sqlite"))) as connection:
+        table.to_sql("loans", connection, index=False)
+    edit(
+        client_file,
+        'data = "loans.csv"\n',
+        '[data]\nurl = "sqlite:///loans.sqlite"\nquery = "SELECT * FROM loans"\n',
+    )
+    return client_file
+
+
+def test_a_table_may_lie_in_a_database(in_database: Path, tmp_path: Path) -> None:
+    config = load_config(in_database)
+    assert isinstance(config.data, Database)
+    assert config.data.url == f"sqlite:///{tmp_path}/loans.sqlite"
+    splits = load_institution(in_database).splits
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == ROWS
+    assert splits.source == f"sqlite:///{tmp_path}/loans.sqlite"
+
+
+def test_certificates_of_a_database_lie_beside_the_file(in_database: Path) -> None:
+    edit(in_database, "sqlite:///loans.sqlite", "postgresql+pg8000://me@db.bank/loans")
+    edit(in_database, "query =", 'ca = "ca.pem"\nquery =')
+    data = load_config(in_database).data
+    assert isinstance(data, Database)
+    assert data.ca == in_database.with_name("ca.pem")
+    edit(in_database, "postgresql+pg8000", "postgresql+psycopg")
+    with pytest.raises(ConfigError, match=r"data: ca is for postgresql\+pg8000: tell another"):
+        load_config(in_database)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            "sqlite:///loans.sqlite",
+            "postgresql://me:HIDDEN@host/loans",
+            r"client\.toml: data\.url: holds a password: take it out, and give it in FEDPRUNE_",
+        ),
+        ("sqlite:///loans.sqlite", "HIDDEN", r"client\.toml: data\.url: no SQLAlchemy URL: write"),
+        ("SELECT * FROM", "DELETE FROM", r"data\.query: give one statement that begins with"),
+        ("query =", "password = 'HIDDEN'\nquery =", r"data\.password: Extra inputs"),
+        ("query =", "timeout = 0\nquery =", r"data\.timeout 0: Input should be greater than 0"),
+    ],
+)
+def test_a_bad_database_is_one_line_without_secrets(
+    in_database: Path, old: str, new: str, problem: str
+) -> None:
+    edit(in_database, old, new)
+    with pytest.raises(ConfigError, match=problem) as caught:
+        load_config(in_database)
+    assert "\n" not in str(caught.value)
+    assert "HIDDEN" not in str(caught.value)

@@ -7,7 +7,7 @@ import pytest
 
 from common.crypto.roster import Roster
 from common.crypto.session import LastAdvert, Offer
-from common.errors import ConfigError
+from common.errors import ConfigError, DiskError
 from server.adverts import Adverts, Known
 from server.store import stored_adverts
 from simulations.rehearsal import Rehearsal, seeded_identity
@@ -94,7 +94,7 @@ def test_a_write_cut_off_leaves_what_was_known(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", crash)
-        with pytest.raises(OSError, match="power is gone"):
+        with pytest.raises(DiskError, match="power is gone"):
             stored_adverts(tmp_path, "aa").keep(ROSTER, SESSION, offers(6))
     assert sequences(stored_adverts(tmp_path, "aa")) == dict.fromkeys(NAMES, 5)
 

@@ -11,6 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from common.errors import DiskError
 from common.export.sparse_file import read_sparse
 from common.facts import metadata_of
 from common.model import layout_of
@@ -196,7 +197,7 @@ def test_a_crash_in_the_middle_leaves_the_old_file(
             patch.setattr(os, "fsync", crash)
         else:
             patch.setattr(Path, "replace", lambda self, target: crash(0))
-        with pytest.raises(OSError, match="power is gone"):
+        with pytest.raises(DiskError, match="power is gone: make room"):
             write_atomically(path, b"new and longer")
         assert path.read_bytes() == b"old"
     write_atomically(path, b"new")
@@ -210,7 +211,7 @@ def test_a_crash_while_a_round_is_kept_leaves_the_last_round(
     store.keep(model(0), replace(REPORT, round=0))
     before = {name: (tmp_path / name).read_bytes() for name in ("rounds.csv", "model.safetensors")}
     monkeypatch.setattr(os, "fsync", crash)
-    with pytest.raises(OSError, match="power is gone"):
+    with pytest.raises(DiskError, match="power is gone: make room"):
         store.keep(model(1), replace(REPORT, round=1))
     for name, content in before.items():
         assert (tmp_path / name).read_bytes() == content

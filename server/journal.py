@@ -1,0 +1,90 @@
+"""A file that only grows, a line of JSON an event, held by one process at a time."""
+
+import fcntl
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, final
+
+from common.errors import ConfigError
+from server.store import writing
+
+Event = dict[str, Any]
+
+
+def line_of(event: Event) -> bytes:
+    """Return an event's one line."""
+    text = json.dumps(event, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
+
+
+@final
+class Journal:
+    """The journal of one run; each line is on disk before `append` returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file.
+
+        Raises `ConfigError` while another process holds it.
+        """
+        self._path = path
+        with writing(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise ConfigError(f"{path}: another process runs here: stop it first") from error
+        self._text = path.read_bytes()
+
+    def close(self) -> None:
+        """Let another process have it."""
+        os.close(self._file)
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return len(self._text)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what is there, in hexadecimal."""
+        return hashlib.sha256(self._text).hexdigest()
+
+    def append(self, line: bytes) -> None:
+        """Add a line, or nothing: raise `DiskError` when there is no room."""
+        with writing(self._path):
+            try:
+                if os.write(self._file, line) < len(line):
+                    raise OSError(0, "no room for a whole line")
+                os.fsync(self._file)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._file, self.size)
+                raise
+        self._text += line
+
+    def recover(self, size: int, digest: str, line: bytes) -> list[Event]:
+        """Return all events, after mending what a death left behind.
+
+        ``line`` has to follow the first ``size`` bytes of this ``digest``; where it was not yet
+        written, or not whole, it is now. A last line without an end is cut off: what it would
+        have noted was never done.
+
+        Raises `ConfigError` when the file is not the one that these belong to.
+        """
+        before, rest = self._text[:size], self._text[size:]
+        known = hashlib.sha256(before).hexdigest() == digest
+        if not known or not (rest.startswith(line) or line.startswith(rest)):
+            raise ConfigError(
+                f"{self._path}: does not fit the checkpoint beside it: it was altered, or one of"
+                " them is from a backup; restore both from the same one"
+            )
+        whole = self._text[: self._text.rfind(b"\n") + 1]
+        with writing(self._path):
+            os.ftruncate(self._file, len(whole))
+        self._text = whole
+        if len(whole) == size:
+            self.append(line)
+        return [json.loads(text) for text in self._text.splitlines()]
