@@ -9,12 +9,14 @@ from rich.table import Table
 
 from client import ledger_cli, score_cli
 from client.data import load_table, prepare, require_trainable
+from client.operate_cli import add_commands
 from common.console import command_line, new_app
 from common.schema import load_schema
 
 app = new_app("An institution of a federation: its data, its plan, its last word.")
 app.add_typer(ledger_cli.app, name="ledger")
 app.command()(score_cli.score)
+add_commands(app)
 
 
 @app.callback()

@@ -58,6 +58,14 @@ class LedgerConfig(BaseModel):
     limits: Limits = Limits()
 
 
+class ServerConfig(BaseModel):
+    """Where the server's fleet API is, as its certificate names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Annotated[str, Field(pattern=r"^[^:/\s]+:[1-9][0-9]{0,4}$")]
+
+
 class ClientConfig(BaseModel):
     """Settings an institution keeps to itself; relative paths are relative to the file."""
 
@@ -69,6 +77,7 @@ class ClientConfig(BaseModel):
     data: Path
     membership: MembershipConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
+    server: ServerConfig | None = None
 
 
 def load_config(path: Path) -> ClientConfig:

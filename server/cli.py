@@ -12,9 +12,11 @@ from common.plan import PruningPlan, load_plan
 from common.privacy.budgets import learning_rate, training_mechanism
 from common.privacy.shared import abandoned_epsilon
 from common.segments import evaluation_rounds, require_countable
+from server.operate_cli import add_commands
 from server.rounds import initial_model
 
 app = new_app("The central bank's end of a federation.")
+add_commands(app)
 
 
 @app.callback()
