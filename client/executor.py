@@ -18,6 +18,7 @@ from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -31,11 +32,11 @@ from client.app import build_app
 from client.config import load_institution
 from client.stages import Institution
 from common.errors import FedpruneError
-from common.waiting import Pause
+from common.waiting import Pause, look_again_after
 
 log = logging.getLogger("fedprune.client")
 
-LONGEST_PAUSE = 0.5
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Between questions to the SuperNode beside it: a message waits for this at most."""
 
 
@@ -69,7 +70,7 @@ class Executor:
 
     def run(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Perform tasks until the process ends."""
-        pause = Pause(0.02, LONGEST_PAUSE)
+        pause = Pause(FIRST_PAUSE, LONGEST_PAUSE)
         wanted = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
         signed = SuperExecAuthHttpInterceptor(
             master_secret=self._secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}
@@ -121,6 +122,7 @@ class Executor:
 
 def main(file: str, address: str, secret: str) -> None:
     """Serve the institution of ``file``, a ``client.toml``."""
+    look_again_after(pull_and_inflate_object_from_tree, FIRST_PAUSE)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     # torch and Opacus cost seconds, which no round shall wait for.
     import client.update  # noqa: F401, PLC0415

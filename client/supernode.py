@@ -9,25 +9,28 @@ import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supernode import start_client_internal
 from flwr.supernode.cli import flower_supernode
 
-from common.waiting import Pause
+from common.waiting import Pause, look_again_after
 
 IDLE_SECONDS = 3.0
 """What Flower's loop sleeps when no message has come; all its other sleeps are shorter."""
 
+BUSY_SECONDS = 0.05
+"""Between looks, within this process, for the reply to a message that has come."""
+
 
 def paced(sleep: Callable[[float], None]) -> Callable[[float], None]:
     """Return a sleep whose length follows how long no message has come."""
-    idle, busy = Pause(0.1, IDLE_SECONDS), Pause(0.02, 0.5)
+    idle = Pause(0.1, IDLE_SECONDS)
 
     def pause(seconds: float) -> None:
         if seconds < IDLE_SECONDS:
             idle.over()
-            sleep(busy.next())
+            sleep(min(seconds, BUSY_SECONDS))
         else:
-            busy.over()
             sleep(idle.next())
 
     return pause
@@ -35,6 +38,7 @@ def paced(sleep: Callable[[float], None]) -> Callable[[float], None]:
 
 def main() -> None:
     """Run ``flower-supernode`` on this process' arguments."""
+    look_again_after(pull_objects, BUSY_SECONDS)
     vars(start_client_internal)["time"] = SimpleNamespace(sleep=paced(time.sleep))
     flower_supernode()
 

@@ -4,6 +4,7 @@ Whoever asks late by a fifth of what he has waited anyway adds a fifth at most t
 asks a hundred times as seldom in an idle hour as in a busy second.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 SHARE = 0.2
@@ -51,3 +52,18 @@ class Backoff:
             return 0, self.first
         # Without a limit, a power of two would leave the range of a float after a week.
         return failures + 1, min(self.longest, self.first * 2.0 ** min(failures, 30))
+
+
+def look_again_after(pull: Callable[..., object], seconds: float) -> None:
+    """Have Flower's ``pull`` look again after ``seconds`` for an object that is still on its way.
+
+    A message can be seen before its objects have come, more so by whoever looks often; Flower
+    then waits for a second, up to three times a trip, and no setting changes that.
+
+    Raises:
+        TypeError: it is no such function of the Flower that is pinned.
+    """
+    defaults = getattr(pull, "__kwdefaults__", None) or {}
+    if "initial_backoff" not in defaults:
+        raise TypeError(f"{pull} has no initial_backoff: install the flwr that is pinned")
+    defaults["initial_backoff"] = seconds

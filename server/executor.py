@@ -27,6 +27,7 @@ from flwr.proto.runtime_pb2 import (
 from flwr.serverapp import ServerApp
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -38,8 +39,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from common.errors import ConfigError, FedpruneError
-from common.waiting import Pause
+from common.waiting import Pause, look_again_after
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
+from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
 
 RUN_KEY = "run"
 """Run configuration key: the name of the run's directory below ``runs/``."""
@@ -60,7 +62,7 @@ class Executor:
 
     def acquire(self, sleep: Callable[[float], None] = time.sleep) -> str:
         """Wait for a task; return the token that stands for it."""
-        pause = Pause(0.05, 1.0)
+        pause = Pause(FIRST_PAUSE, LONGEST_PAUSE)
         wanted = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
         signed = SuperExecAuthHttpInterceptor(
             master_secret=self._secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}
@@ -141,6 +143,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def main(home: str, superlink: str) -> None:
     """Perform one run, then end: `up` starts the next process, with nothing left of this run."""
+    look_again_after(pull_objects, FIRST_PAUSE)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     # As an exception, so that the run is told to be over and its model is written.
     signal.signal(signal.SIGTERM, _leave)
