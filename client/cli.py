@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 
 from client import ledger_cli, score_cli
-from client.data import load_table, prepare, require_trainable
 from client.operate_cli import add_commands
 from common.console import command_line, new_app
 from common.schema import load_schema
@@ -35,6 +34,9 @@ def check(
     batch: Annotated[float, typer.Option(min=1, help="Rows a batch holds on average.")] = 1,
 ) -> None:
     """Check a table against a schema and show what cleaning would do; nothing leaves here."""
+    # pandas and pandera cost a second, which `up` does without.
+    from client.data import load_table, prepare, require_trainable  # noqa: PLC0415
+
     declared = load_schema(schema)
     table = load_table(data, declared)
     splits = prepare(table, declared, cap)

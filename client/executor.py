@@ -93,13 +93,14 @@ class Executor:
             heartbeat.start()
             try:
                 message, context, _, _ = pull_task_input(node)
-                push_message(node, self._answer(message, context), context)
+                push_message(node, self.answer(message, context), context)
                 push_task_output(node, context, SubStatus.COMPLETED, "")
             finally:
                 if heartbeat.is_running:
                     heartbeat.stop()
 
-    def _answer(self, message: Message, context: Context) -> Message:
+    def answer(self, message: Message, context: Context) -> Message:
+        """Return the app's reply, or an error that says nothing about why."""
         try:
             return self._app(message=message, context=context)
         except Exception as error:

@@ -9,11 +9,7 @@ from common.console import command_line, errors, new_app
 from common.entropy import SystemEntropy
 from common.facts import facts_of, warnings_of
 from common.plan import PruningPlan, load_plan
-from common.privacy.budgets import learning_rate, training_mechanism
-from common.privacy.shared import abandoned_epsilon
-from common.segments import evaluation_rounds, require_countable
 from server.operate_cli import add_commands
-from server.rounds import initial_model
 
 app = new_app("The central bank's end of a federation.")
 add_commands(app)
@@ -27,6 +23,12 @@ def _commands() -> None:
 @app.command()
 def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
     """Check a plan and show what follows from it, with the hash that institutions approve."""
+    # torch and the accountants cost seconds, which `status` and the others do without.
+    from common.privacy.budgets import learning_rate, training_mechanism  # noqa: PLC0415
+    from common.privacy.shared import abandoned_epsilon  # noqa: PLC0415
+    from common.segments import evaluation_rounds, require_countable  # noqa: PLC0415
+    from server.rounds import initial_model  # noqa: PLC0415
+
     agreed = load_plan(file)
     size = initial_model(agreed, SystemEntropy().stream("check")).mask.size
     mechanism = training_mechanism(agreed)

@@ -30,8 +30,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from common.errors import ConfigError, FedpruneError
-from server.desk import Desk
-from server.executor import RUN_KEY
+from server.desk import RUN_KEY, Desk
 
 ONLINE, UNREGISTERED, FINISHED = "online", "unregistered", "finished"
 COMPLETED = "completed"

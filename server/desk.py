@@ -7,6 +7,7 @@ loopback.
 """
 
 import json
+import re
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,11 @@ from common.processes import is_up, write_secret
 LOOPBACK = "127.0.0.1"
 VALID = timedelta(days=3650)
 SECRET_BYTES = 32
+
+RUN_KEY = "run"
+"""Run configuration key: the name of the run's directory below ``runs/``."""
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 class Public(BaseModel):

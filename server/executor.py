@@ -6,7 +6,6 @@ which must be that of a prepared directory below ``runs/``.
 """
 
 import logging
-import re
 import signal
 import sys
 import time
@@ -41,12 +40,8 @@ from flwr.superlink.grid import HttpGrid
 from common.errors import ConfigError, FedpruneError
 from common.waiting import Pause, look_again_after
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
+from server.desk import RUN_KEY, RUN_NAME
 from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
-
-RUN_KEY = "run"
-"""Run configuration key: the name of the run's directory below ``runs/``."""
-
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 log = logging.getLogger("fedprune.server")
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from common.console import errors
 from common.errors import ConfigError, FedpruneError
 from common.plan import load_plan
-from server.doctor import examine
 
 POLL_SECONDS = 0.5
 
@@ -46,8 +45,7 @@ def start(
 ) -> None:
     """Start a run of a plan on the server that is up."""
     from server import control  # noqa: PLC0415
-    from server.desk import find_desk  # noqa: PLC0415
-    from server.executor import RUN_NAME  # noqa: PLC0415
+    from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
 
     agreed = load_plan(plan or home / "plan.toml")
     desk = find_desk(home)
@@ -132,6 +130,7 @@ def doctor(
 ) -> None:
     """Check certificates, keys, disk, port and versions, and say what to do."""
     from common.checkup import show  # noqa: PLC0415
+    from server.doctor import examine  # noqa: PLC0415
 
     show(examine(home, datetime.now(UTC)), as_json=as_json)
 

@@ -79,10 +79,11 @@ def test_three_institutions_train_a_pruned_model(federation: Federation) -> None
     assert "exists: name another run" in again.stderr
 
 
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Flower's own
 def test_neither_another_plan_nor_another_archive_runs_here(federation: Federation) -> None:
     plan, marker = make_plan(epsilon=9.0), federation.folder / "marker"
     prepared = federation.server / "runs" / "second"
-    prepared.mkdir()
+    prepared.mkdir(parents=True)
     (prepared / "plan.toml").write_text(plan.to_toml())
     fab = Fab(sha256(evil := altered_archive(marker)).hexdigest(), evil, {})
     with control.at(find_desk(federation.server)) as superlink:
