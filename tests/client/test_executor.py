@@ -53,7 +53,8 @@ def test_what_was_approved_before_does_not_outlive_a_file_that_approves_nothing(
 
 
 def test_an_exceptions_text_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TaskIdentity, "_run_id", 1)
+    for part in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, part, 1)
     app = ClientApp()
 
     @app.query()

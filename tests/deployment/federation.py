@@ -42,14 +42,14 @@ ROUNDS = 3
 NAMES = ("bank-00", "bank-01", "bank-02")
 
 
-def make_plan(epsilon: float = 1.5) -> Plan:
+def make_plan(epsilon: float = 1.5, hidden: tuple[int, ...] = (16,), rounds: int = ROUNDS) -> Plan:
     return plan_from_dict(
         {
             "name": "loopback",
             "schema": "credit_consortium",
             "institutions": [{"name": name, "size": 400} for name in NAMES],
-            "model": {"hidden": [16]},
-            "training": {"rounds": ROUNDS, "steps": 2, "sample_rate": 0.1},
+            "model": {"hidden": list(hidden)},
+            "training": {"rounds": rounds, "steps": 2, "sample_rate": 0.1},
             "privacy": {"epsilon": epsilon, "delta": 1e-4, "accountant": "rdp"},
             "aggregation": {"kind": "secure", "timeout": 90.0},
             "pruning": {"sparsity": 0.5, "start": 0.0, "end": 0.7},
