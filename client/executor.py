@@ -31,6 +31,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 from client.app import build_app
 from client.config import load_institution
 from client.stages import Institution
+from common.console import log_to_file
 from common.errors import FedpruneError
 from common.waiting import Pause, look_again_after
 
@@ -84,6 +85,9 @@ class Executor:
                         continue
                 except httpx.TransportError:
                     log.debug("the SuperNode does not answer")
+                except httpx.HTTPStatusError as error:
+                    # As when the run was stopped meanwhile: the table stays loaded.
+                    log.warning("the SuperNode said %d", error.response.status_code)
                 sleep(pause.next())
 
     def perform(self, token: str) -> None:
@@ -124,7 +128,7 @@ class Executor:
 def main(file: str, address: str, secret: str) -> None:
     """Serve the institution of ``file``, a ``client.toml``."""
     look_again_after(pull_and_inflate_object_from_tree, FIRST_PAUSE)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    log_to_file()
     # torch and Opacus cost seconds, which no round shall wait for.
     import client.update  # noqa: F401, PLC0415
 
@@ -134,7 +138,7 @@ def main(file: str, address: str, secret: str) -> None:
     except (FedpruneError, OSError) as error:
         log.warning("every message is refused until this is mended: %s", error)
     else:
-        log.warning("ready: %d rows to train on", len(rows.train))
+        log.info("ready: %d rows to train on", len(rows.train))
     Executor(address, Path(secret).read_bytes(), build_app(approved)).run()
 
 

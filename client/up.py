@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from client.config import ServerConfig, load_config
-from common.console import log_to_console
+from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
 from common.processes import (
@@ -24,7 +24,8 @@ SECRET_BYTES = 32
 def children(home: Path, server: ServerConfig, port: int) -> list[Child]:
     """Return the institution's processes; ``port`` is of loopback, where they meet."""
     secret = str(home / "state" / "executor.secret")
-    python = (sys.executable, "-m")
+    # Not from the folder it happens to run in: only installed code.
+    python = (sys.executable, "-P", "-m")
     node = (
         *(*python, "client.supernode", "--superlink", server.address),
         *("--root-certificates", str(home / "ca.pem")),
@@ -45,7 +46,7 @@ def up(home: Path) -> None:
     key = home / "node.key"
     if not key.is_file() or key.stat().st_mode & 0o777 & ~OWNER_ONLY:
         raise ConfigError(f"{key}: no private key that its owner alone can read: chmod 0600 {key}")
-    log_to_console()
+    log_to_file()
     with only_one(home):
         write_secret(
             home / "state" / "executor.secret", SystemEntropy().stream("executor")(SECRET_BYTES)

@@ -33,10 +33,12 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
+from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
+from common.console import log_to_file
 from common.errors import ConfigError, FedpruneError
 from common.waiting import Pause, look_again_after
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
@@ -73,7 +75,9 @@ class Executor:
 
     def perform(self, token: str) -> None:
         """Run the ServerApp of a task and tell SuperLink how it ended."""
-        with self._client(RuntimeTokenHttpInterceptor(token)) as client:
+        # A SuperLink that starts again in the middle of a run is waited for.
+        retry = make_simple_http_retry_invoker()
+        with self._client(RuntimeTokenHttpInterceptor(token), retry) as client:
             ended = PushTaskOutputRequest(sub_status=SubStatus.FAILED, details="stopped")
             heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
             heartbeat.start()
@@ -101,13 +105,15 @@ class Executor:
         grid = HttpGrid(self._superlink, root_certificates=self._certificate, token=token)
         try:
             grid.set_run(run)
-            log.warning("run %s begins", asked[RUN_KEY])
+            log.info("run %s begins", asked[RUN_KEY])
             self._server(grid=grid, context=context)
-            log.warning("run %s is complete", asked[RUN_KEY])
+            log.info("run %s is complete", asked[RUN_KEY])
         finally:
             grid.close()
 
-    def _client(self, interceptor: ProtobufClientInterceptor) -> RuntimeHttpClient:
+    def _client(
+        self, interceptor: ProtobufClientInterceptor, retry: RetryInvoker | None = None
+    ) -> RuntimeHttpClient:
         return RuntimeHttpClient.from_server_address(
             server_address=self._superlink,
             insecure=False,
@@ -116,6 +122,7 @@ class Executor:
                 RuntimeVersionHttpInterceptor(component_name="fedprune-server"),
                 interceptor,
             ],
+            retry_invoker=retry,
         )
 
 
@@ -139,7 +146,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def main(home: str, superlink: str) -> None:
     """Perform one run, then end: `up` starts the next process, with nothing left of this run."""
     look_again_after(pull_objects, FIRST_PAUSE)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    log_to_file()
     # As an exception, so that the run is told to be over and its model is written.
     signal.signal(signal.SIGTERM, _leave)
     executor = Executor(Path(home), superlink)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from common.console import log_to_console
+from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import FedpruneError
 from common.processes import Child, Supervisor, flower_environment, only_one
@@ -52,7 +52,7 @@ class Doorkeeper:
         except (httpx.HTTPError, FedpruneError, OSError) as error:
             log.warning("nodes' keys were not passed on: %s", error)
         else:
-            log.warning("%d institutions may connect: %s", len(there), ", ".join(sorted(there)))
+            log.info("%d institutions may connect: %s", len(there), ", ".join(sorted(there)))
         self._told = there
 
 
@@ -67,7 +67,8 @@ def children(home: Path, desk: Desk, public: Public) -> list[Child]:
         *("--isolation", "process", "--superexec-auth-secret-file", str(desk.secret)),
         "--disable-runtime-dependency-installation",
     )
-    python = (sys.executable, "-m")
+    # Not from the folder it happens to run in: only installed code.
+    python = (sys.executable, "-P", "-m")
     listen = (public.listen, str(public.port))
     return [
         Child("superlink", superlink),
@@ -80,7 +81,7 @@ def up(home: Path) -> None:
     """Run the server until SIGTERM or SIGINT."""
     home = home.resolve()
     public = read_public(home / "server.toml")
-    log_to_console()
+    log_to_file()
     with only_one(home):
         desk = open_desk(home, datetime.now(UTC), SystemEntropy().stream("desk"))
         (home / "members").mkdir(exist_ok=True)

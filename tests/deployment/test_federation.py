@@ -249,6 +249,27 @@ def supernode(folder: Path, superlink: str, *arguments: str) -> "subprocess.Pope
     )
 
 
+def test_a_key_counts_while_it_lies_among_the_members(
+    federation: Federation, tmp_path: Path
+) -> None:
+    make_node_key(tmp_path)
+    listed = federation.server / "members" / "guest.pub"
+    listed.write_bytes((tmp_path / "node.key.pub").read_bytes())
+    await_nodes(federation, {*NAMES, "guest"})
+    listed.unlink()
+    await_nodes(federation, set(NAMES))
+
+
+def await_nodes(federation: Federation, names: set[str], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    with control.at(find_desk(federation.server)) as superlink:
+        while time.monotonic() < deadline:
+            if {node.name for node in control.nodes(superlink)} == names:
+                return
+            time.sleep(0.2)
+    raise AssertionError(tails(federation.server))
+
+
 def test_doctors_find_nothing_wrong(federation: Federation) -> None:
     checked = operate(federation.server, "doctor", "--json")
     assert checked.returncode == 0, checked.stdout
