@@ -85,12 +85,15 @@ def status(home: Home = HERE) -> None:
         since = node.last_activated_at if node.status == control.ONLINE else node.registered_at
         members.add_row(node.name, node.status, since[:19])
     console.print(members)
-    shown = Table("run", "state", "rounds", "began", "said")
+    shown = Table("run", "state", "rounds", "began")
     for one in runs:
         state = f"{one.status} {one.outcome}".strip()
         rounds = _rounds(home / "runs" / one.name / "rounds.csv") if one.name else 0
-        shown.add_row(one.name, state, str(rounds), one.began[:19], one.details)
+        shown.add_row(one.name, state, str(rounds), one.began[:19])
     console.print(shown)
+    for one in runs:
+        if one.details:
+            console.print(f"{one.name}: {one.details}")
 
 
 def stop(

@@ -62,6 +62,33 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     assert processes_of(made.folder) == []
 
 
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Flower's own
+def test_neither_another_plan_nor_another_archive_runs_here(federation: Federation) -> None:
+    # Before a run that uses up the ledgers, which would be the reason to refuse.
+    plan, marker = make_plan(epsilon=9.0), federation.folder / "marker"
+    prepared = federation.server / "runs" / "altered"
+    prepared.mkdir(parents=True)
+    (prepared / "plan.toml").write_text(plan.to_toml())
+    fab = Fab(sha256(evil := altered_archive(marker)).hexdigest(), evil, {})
+    with control.at(find_desk(federation.server)) as superlink:
+        request = StartRunRequest(
+            fab=fab_to_proto(fab), override_config=user_config_to_proto({"run": "altered"})
+        )
+        number = superlink.StartRun(request).run_id
+        deadline = time.monotonic() + 100
+        ended = None
+        while (ended is None or not ended.finished) and time.monotonic() < deadline:
+            (ended,) = [one for one in control.runs(superlink) if one.number == number]
+            time.sleep(0.5)
+    assert ended is not None
+    assert ended.outcome == "failed"
+    assert f"approved another plan: agree on {plan.digest()}" in ended.details, tails(
+        federation.server
+    )
+    assert all(name in ended.details for name in NAMES), "somebody agreed, or did not answer"
+    assert not marker.exists()
+
+
 def test_three_institutions_train_a_pruned_model(federation: Federation) -> None:
     ended = operate(federation.server, "start", "--wait", "--run", "first")
     assert ended.returncode == 0, ended.stderr + tails(federation.server)
@@ -77,32 +104,6 @@ def test_three_institutions_train_a_pruned_model(federation: Federation) -> None
     again = operate(federation.server, "start", "--run", "first")
     assert again.returncode == 3
     assert "exists: name another run" in again.stderr
-
-
-@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Flower's own
-def test_neither_another_plan_nor_another_archive_runs_here(federation: Federation) -> None:
-    plan, marker = make_plan(epsilon=9.0), federation.folder / "marker"
-    prepared = federation.server / "runs" / "second"
-    prepared.mkdir(parents=True)
-    (prepared / "plan.toml").write_text(plan.to_toml())
-    fab = Fab(sha256(evil := altered_archive(marker)).hexdigest(), evil, {})
-    with control.at(find_desk(federation.server)) as superlink:
-        request = StartRunRequest(
-            fab=fab_to_proto(fab), override_config=user_config_to_proto({"run": "second"})
-        )
-        number = superlink.StartRun(request).run_id
-        deadline = time.monotonic() + 100
-        ended = None
-        while (ended is None or not ended.finished) and time.monotonic() < deadline:
-            (ended,) = [one for one in control.runs(superlink) if one.number == number]
-            time.sleep(0.5)
-    assert ended is not None
-    assert ended.outcome == "failed"
-    assert f"approved another plan: agree on {plan.digest()}" in ended.details, tails(
-        federation.server
-    )
-    assert all(name in ended.details for name in NAMES), "somebody agreed, or did not answer"
-    assert not marker.exists()
 
 
 def altered_archive(marker: Path) -> bytes:
