@@ -8,16 +8,19 @@ BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock bench clean
+.PHONY: help setup demo federation test lint lock bench clean
 
 help: ## show this list
 	@echo "make TARGET [PYTHON=python3.12]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: $(VENV)/dev.stamp ## create .venv with everything that runs, tests and checks the project
 
 demo: $(VENV)/run.stamp ## train, aggregate and prune on the embedded data: results in runs/demo
 	$(BIN)/fedprune-sim run --out runs/demo
+
+federation: setup ## a server and three institutions on loopback over TLS: train, prune, take down
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.deployment.loopback
 
 # One thread a worker: torch would otherwise start as many as there are cores in each.
 test: setup $(VENV)/postgresql.stamp ## run every test

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from client import consent_cli, ledger_cli, score_cli
-from client.data import load_table, prepare, require_trainable
 from client.databases import Database
+from client.operate_cli import add_commands
 from common.console import command_line, new_app
 from common.errors import ConfigError
 from common.parsing import validated
@@ -20,6 +20,7 @@ app.add_typer(ledger_cli.app, name="ledger")
 app.command()(score_cli.score)
 for command in consent_cli.COMMANDS:
     app.command()(command)
+add_commands(app)
 
 
 @app.callback()
@@ -47,6 +48,9 @@ def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
 
     A database's password is taken from FEDPRUNE_DATA_PASSWORD.
     """
+    # pandas and pandera cost a second, which `up` does without.
+    from client.data import load_table, prepare, require_trainable  # noqa: PLC0415
+
     declared = load_schema(schema)
     table = load_table(_source(data, {"url": url, "query": query, "ca": ca}), declared)
     splits = prepare(table, declared, cap)

@@ -65,12 +65,20 @@ def _kind_of_data(data: object) -> str:
     return "[database]" if isinstance(data, dict | Database) else "[file]"
 
 
+class ServerConfig(BaseModel):
+    """Where the server's fleet API is, as its certificate names it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Annotated[str, Field(pattern=r"^[^:/\s]+:[1-9][0-9]{0,4}$")]
+
+
 class ClientConfig(BaseModel):
     """Settings an institution keeps to itself; relative paths are relative to the file.
 
     ``data`` is the path of a table, or ``[data]`` says which query of a database gives it. Where
     the institution joined a federation, plan and membership stand in ``consent.json`` beside the
-    file instead, and are not named here.
+    file instead, as does the server, and are not named here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +92,7 @@ class ClientConfig(BaseModel):
     ]
     membership: MembershipConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
+    server: ServerConfig | None = None
 
 
 def load_config(path: Path) -> ClientConfig:
@@ -91,15 +100,21 @@ def load_config(path: Path) -> ClientConfig:
     config = read_toml(ClientConfig.model_validate, path, ConfigError)
     here = path.parent
     if (pin := read_pin(here)) is not None:
-        if (config.plan, config.plan_hash, config.membership) != (None, None, None):
+        named = (config.plan, config.plan_hash, config.membership, config.server)
+        if named != (None, None, None, None):
             raise ConfigError(
-                f"{path}: plan and membership stand in {here / PIN}, as they were approved: take"
-                " them out of this file"
+                f"{path}: plan, membership and server stand in {here / PIN}, as they were approved:"
+                " take them out of this file"
             )
         membership = MembershipConfig(
             keys=Path(KEYS), roster=Path(ROSTER), roster_hash=pin.roster_hash
         )
-        approved = {"plan": Path(PLAN), "plan_hash": pin.plan_hash, "membership": membership}
+        approved = {
+            "plan": Path(PLAN),
+            "plan_hash": pin.plan_hash,
+            "membership": membership,
+            "server": ServerConfig(address=pin.address),
+        }
         config = config.model_copy(update=approved)
     plan = here / config.plan if config.plan is not None else None
     data = config.data

@@ -79,6 +79,14 @@ def log_to_console() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
 
 
+def log_to_file() -> None:
+    """Log what a process that runs for months does, for a file or systemd's journal."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    logging.getLogger("fedprune").setLevel(logging.INFO)
+
+
 def new_app(help_text: str) -> typer.Typer:
     """Return a typer app with the house's settings."""
     return typer.Typer(

@@ -9,15 +9,14 @@ from common.console import command_line, errors, new_app, tell
 from common.entropy import SystemEntropy
 from common.facts import facts_of, pruning_of, warnings_of
 from common.plan import Plan, load_plan
-from common.privacy.budgets import learning_rate, training_mechanism
-from common.privacy.shared import abandoned_epsilon
 from common.segments import evaluation_rounds, require_releasable, sensitivity
 from server import founding_cli
-from server.rounds import initial_model
+from server.operate_cli import add_commands
 
 app = new_app("The central bank's end of a federation.")
 for command in founding_cli.COMMANDS:
     app.command()(command)
+add_commands(app)
 
 
 @app.callback()
@@ -28,6 +27,11 @@ def _commands() -> None:
 @app.command()
 def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
     """Check a plan and show what follows from it, with the hash that institutions approve."""
+    # torch and the accountants cost seconds, which `status` and the others do without.
+    from common.privacy.budgets import learning_rate, training_mechanism  # noqa: PLC0415
+    from common.privacy.shared import abandoned_epsilon  # noqa: PLC0415
+    from server.rounds import initial_model  # noqa: PLC0415
+
     agreed = load_plan(file)
     size = initial_model(agreed, SystemEntropy().stream("check")).mask.size
     mechanism = training_mechanism(agreed)

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from common import messages as wire
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
+from common.waiting import Pause
 from server.adverts import Adverts
 
 log = logging.getLogger("fedprune.server")
@@ -28,7 +29,8 @@ TRIPS = {
     wire.UnmaskRequest: "train.unmask",
 }
 
-POLL_SECONDS = 0.2
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+"""Seconds between looks for replies; Flower's own wait would look every three."""
 
 JOIN_SECONDS = 2.0
 """Pause before nodes that came late, or could not answer, are asked who they are."""
@@ -150,6 +152,7 @@ class Exchange:
             identifiers |= dict.fromkeys(self._grid.push_messages([message]), node)
         replies: dict[int, M] = {}
         deadline = time.monotonic() + self._timeout
+        pause = Pause(FIRST_PAUSE, LONGEST_PAUSE)
         while identifiers:
             for message in self._grid.pull_messages(list(identifiers)):
                 # A dead node's error reply carries another sender: only this id can be trusted.
@@ -163,7 +166,7 @@ class Exchange:
                 if time.monotonic() > deadline:
                     log.warning("%d institutions were silent", len(identifiers))
                     break
-                time.sleep(POLL_SECONDS)
+                time.sleep(pause.next())
         return replies
 
 

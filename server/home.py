@@ -36,6 +36,7 @@ class Settings(BaseModel):
     name: MemberName
     address: Address
     operator: MemberName
+    listen: str = "0.0.0.0"  # noqa: S104  (the fleet API is public, and nothing else is)
 
     @property
     def host(self) -> str:

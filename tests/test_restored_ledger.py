@@ -41,7 +41,7 @@ def nothing(finished: int) -> None:
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(module, "JOIN_SECONDS", 0.01)
     caplog.set_level(logging.WARNING)
 

@@ -2,89 +2,20 @@
 
 import csv
 import json
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tomli_w
 from safetensors.numpy import load_file
 
-from client.keys import create_identity
-from common.crypto.roster import Roster
-from common.entropy import SystemEntropy
 from common.model import layout_of
-from common.plan import Plan, plan_from_dict
 from common.pruning.masks import unpack_mask
 from common.pruning.rules import deepest
 from common.pruning.schedules import sparsity_after
-from simulations.consortium import consortium
 from tests.deployment.engine import Engine
+from tests.deployment.federation import NAMES, ROUNDS, make_plan, processes_of, write_institutions
 
 pytestmark = pytest.mark.timeout(240)
-
-ROUNDS = 3
-NAMES = ("bank-00", "bank-01", "bank-02")
-
-
-def make_plan(epsilon: float = 1.5) -> Plan:
-    return plan_from_dict(
-        {
-            "name": "loopback",
-            "schema": "credit_consortium",
-            "institutions": [{"name": name, "size": 400} for name in NAMES],
-            "model": {"hidden": [16]},
-            "training": {"rounds": ROUNDS, "steps": 2, "sample_rate": 0.1},
-            "privacy": {"epsilon": epsilon, "delta": 1e-4, "accountant": "rdp"},
-            "aggregation": {"kind": "secure", "timeout": 90.0},
-            "pruning": {"sparsity": 0.5, "start": 0.0, "end": 0.7},
-            # So few rows under so much noise would now and then show no positives at all.
-            "evaluation": {"rounds": 1, "epsilon": 8.0},
-        }
-    )
-
-
-def write_institutions(folder: Path, approved: Mapping[str, Plan]) -> dict[str, Path]:
-    """Write each institution's table, the plan it approved and its ``client.toml``."""
-    identities = {}
-    for name in approved:
-        (folder / name).mkdir()
-        keys = folder / name / "keys.json"
-        identities[name] = create_identity(keys, SystemEntropy().stream("identity"))
-    roster = Roster(members={name: own.member(name) for name, own in identities.items()})
-    (folder / "roster.json").write_bytes(roster.to_bytes())
-    tables = consortium(institutions=len(NAMES), loans=400, sizes="equal")
-    files = {}
-    for name, plan in approved.items():
-        home = folder / name
-        tables[name].to_csv(home / "loans.csv", index=False)
-        (home / "plan.toml").write_text(plan.to_toml())
-        settings = {
-            "name": name,
-            "plan": "plan.toml",
-            "plan_hash": plan.digest(),
-            "data": "loans.csv",
-            "membership": {
-                "keys": "keys.json",
-                "roster": "../roster.json",
-                "roster_hash": roster.digest,
-            },
-            "ledger": {"table": "loans", "limits": {"plan": 9.5, "year": 9.5, "accountant": "rdp"}},
-        }
-        files[name] = home / "client.toml"
-        files[name].write_text(tomli_w.dumps(settings))
-    return files
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Return the processes whose environment names ``folder``; no zombie's does."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if bytes(folder) in environment.read_bytes():
-                found.append(environment.parent.name)
-    return found
 
 
 def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path) -> None:

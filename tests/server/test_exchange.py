@@ -22,7 +22,7 @@ Answer = Callable[[Message, str], Message]
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(module, "JOIN_SECONDS", 0.01)
 
 

@@ -1,0 +1,79 @@
+"""`fedprune-client doctor`: what would keep an institution from taking part, before it does."""
+
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import httpx
+
+from client.config import ServerConfig, load_config, load_institution
+from common import checkup
+from common.checkup import BAD, GOOD, SKEW_SECONDS, Finding
+from common.errors import ConfigError, FedpruneError
+from common.processes import is_up
+
+CONNECT_SECONDS = 10.0
+
+
+def examine(home: Path, now: datetime) -> Iterator[Finding]:
+    """Yield a finding for each thing looked at; nothing of a record is in any."""
+    yield from checkup.versions()
+    yield from checkup.disk(home)
+    yield from checkup.certificate(
+        home / "ca.pem", now, "join the bundle that the server published"
+    )
+    yield from checkup.private(home / "node.key")
+    try:
+        config = load_config(home / "client.toml")
+    except ConfigError as error:
+        yield Finding("client.toml", BAD, str(error), "approve a plan, or mend the file")
+        return
+    if config.server is None:
+        yield Finding("server", BAD, "client.toml names none", "name [server] and its address")
+    else:
+        yield from _server(home, config.server)
+    yield from _data(home)
+    running = "`up` runs" if is_up(home) else "`up` does not run"
+    yield Finding("processes", GOOD, running)
+
+
+def _server(home: Path, server: ServerConfig) -> Iterator[Finding]:
+    url = f"https://{server.address}/health"
+    try:
+        trusted = ssl.create_default_context(cafile=home / "ca.pem")
+        before = time.time()
+        reply = httpx.get(url, verify=trusted, timeout=CONNECT_SECONDS, trust_env=False)
+        reply.raise_for_status()
+    except (httpx.HTTPError, OSError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            said = f"{server.address}: its certificate is not one of ca.pem's, or is out of date"
+            remedy = "have the operator run doctor; join again if the authority has changed"
+        else:
+            said = f"{server.address}: {type(error).__name__}"
+            remedy = "let outgoing connections to this port through; is the server up?"
+        yield Finding("server", BAD, said, remedy)
+        return
+    yield Finding("server", GOOD, f"{server.address} answers, by the certificate pinned here")
+    theirs = parsedate_to_datetime(reply.headers["date"]).timestamp()
+    # The header has whole seconds, and the answer took a while itself.
+    skew = max(before - theirs - 1.0, theirs - time.time(), 0.0)
+    if skew > SKEW_SECONDS:
+        said = f"{skew:.0f} s from the server's"
+        yield Finding("clock", BAD, said, "set this machine's clock by NTP: signed calls expire")
+    else:
+        yield Finding("clock", GOOD, f"within {SKEW_SECONDS:g} s of the server's")
+
+
+def _data(home: Path) -> Iterator[Finding]:
+    try:
+        institution = load_institution(home / "client.toml")
+        yield Finding("plan", GOOD, f"{institution.plan.name}, {institution.plan.digest()}")
+        rows = institution.splits
+    except FedpruneError as error:
+        remedy = "see `fedprune-client check` for a table, `approve` for a plan"
+        yield Finding("plan and data", BAD, str(error), remedy)
+        return
+    yield Finding("data", GOOD, f"{len(rows.train):,} rows to train on")

@@ -1,0 +1,34 @@
+"""`fedprune-client up | doctor`: an institution from day to day."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[Path, typer.Option("--home", help="The institution's directory.")]
+HERE = Path()
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    for command in (up, doctor):
+        app.command()(command)
+
+
+def up(home: Home = HERE) -> None:
+    """Run the SuperNode and the executor until SIGTERM or Ctrl-C."""
+    from client.up import up as supervise  # noqa: PLC0415
+
+    supervise(home)
+
+
+def doctor(
+    home: Home = HERE,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check certificate, keys, server, clock, disk, versions and the table; say what to do."""
+    from client.doctor import examine  # noqa: PLC0415
+    from common.checkup import show  # noqa: PLC0415
+
+    show(examine(home, datetime.now(UTC)), as_json=as_json)

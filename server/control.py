@@ -1,0 +1,159 @@
+"""What an operator asks of SuperLink on loopback: runs begun, listed, stopped; nodes let in."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import tomli_w
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.cli.build import build_fab_from_files
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.proto.run_pb2 import Run
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from common.errors import ConfigError, FedpruneError
+from server.desk import RUN_KEY, Desk
+
+ONLINE, UNREGISTERED, FINISHED = "online", "unregistered", "finished"
+COMPLETED = "completed"
+START_SECONDS = 60.0
+"""Until SuperLink answers after its start, on a machine with other things to do."""
+
+LISTED = 100
+"""Runs asked for, the latest."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run as SuperLink knows it: Flower's number, the directory's name, where it stands."""
+
+    number: int
+    name: str
+    status: str
+    outcome: str
+    details: str
+    began: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over, however it ended."""
+        return self.status == FINISHED
+
+
+def await_superlink(desk: Desk, clock: Callable[[], float] = time.monotonic) -> None:
+    """Wait until SuperLink answers, as after a start; whoever asks next learns if it does not."""
+    deadline = clock() + START_SECONDS
+    while clock() < deadline:
+        with suppress(httpx.TransportError), desk.control() as control:
+            runs(control)
+            return
+        time.sleep(0.2)
+
+
+@contextmanager
+def at(desk: Desk) -> Iterator[ControlHttpClient]:
+    """Connect to SuperLink; its errors become one line of ours."""
+    try:
+        with desk.control() as control:
+            yield control
+    except httpx.HTTPStatusError as error:
+        raise FedpruneError(f"SuperLink refused: {error.response.text[:200]}") from error
+    except (httpx.TransportError, OSError) as error:
+        raise FedpruneError(
+            f"SuperLink does not answer at {desk.address}: see `fedprune-server logs superlink`"
+        ) from error
+
+
+@cache
+def archive() -> bytes:
+    """Return the app archive that Flower asks for with a run: names, and no code.
+
+    Executors here and at the institutions run what is installed; an institution on a stock
+    SuperNode would find nothing to run.
+    """
+    app = {
+        "publisher": "fedprune",
+        "components": {"serverapp": "server.app:app", "clientapp": "client.app:app"},
+        "config": {RUN_KEY: ""},
+    }
+    project = {"name": "fedprune", "version": "0.1.0"}
+    text = tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}})
+    return build_fab_from_files({"pyproject.toml": text.encode()})[0]
+
+
+def start_run(control: ControlHttpClient, name: str) -> int:
+    """Start the run of the directory ``name`` below ``runs/``; return its number."""
+    fab = Fab(sha256(archive()).hexdigest(), archive(), {})
+    request = StartRunRequest(
+        fab=fab_to_proto(fab), override_config=user_config_to_proto({RUN_KEY: name})
+    )
+    started = control.StartRun(request)
+    if not started.run_id:
+        raise FedpruneError("SuperLink did not start the run: see `fedprune-server logs superlink`")
+    return started.run_id
+
+
+def runs(control: ControlHttpClient) -> list[RunState]:
+    """Return the latest runs, oldest first."""
+    listed = control.ListRuns(ListRunsRequest(limit=LISTED)).run_dict.values()
+    return [_state(run) for run in sorted(listed, key=lambda run: run.pending_at)]
+
+
+def stop_run(control: ControlHttpClient, number: int) -> None:
+    """Have SuperLink end a run; its executor notices by its next heartbeat or message."""
+    control.StopRun(StopRunRequest(run_id=number))
+
+
+def nodes(control: ControlHttpClient) -> list[NodeInfo]:
+    """Return the nodes that are registered."""
+    listed = control.ListNodes(ListNodesRequest()).nodes_info
+    return [node for node in listed if node.status != UNREGISTERED]
+
+
+def let_in(control: ControlHttpClient, members: Path) -> None:
+    """Make SuperLink's nodes those of ``members``: one ``NAME.pub`` each, and no other."""
+    keys = {node_key(path): path.stem for path in sorted(members.glob("*.pub"))}
+    known = {node.public_key: node.node_id for node in nodes(control)}
+    for key, number in known.items():
+        if key not in keys:
+            control.UnregisterNode(UnregisterNodeRequest(node_id=number))
+    for key, name in keys.items():
+        if key not in known:
+            control.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
+
+
+def node_key(path: Path) -> bytes:
+    """Read a SuperNode's public key as ssh-keygen writes it; return it as Flower does, in PEM."""
+    try:
+        key = load_ssh_public_key(path.read_bytes())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{path}: not a public key as ssh-keygen writes it") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ConfigError(f"{path}: not an ECDSA key: make one by ssh-keygen -t ecdsa -b 384")
+    return public_key_to_bytes(key)
+
+
+def _state(run: Run) -> RunState:
+    name = run.override_config[RUN_KEY].string if RUN_KEY in run.override_config else ""
+    status = run.status
+    return RunState(
+        run.run_id, name, status.status, status.sub_status, status.details, run.pending_at
+    )

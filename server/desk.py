@@ -1,0 +1,151 @@
+"""The operators' way to SuperLink: a port on loopback, its certificate, the executor's secret.
+
+Flower's Control API asks nobody who they are, so SuperLink listens on loopback alone, and what
+is public goes through `server.gateway`. `up` makes all of this anew whenever it starts: nothing
+here outlives it or leaves the machine, and the federation's own certificate needs no name for
+loopback.
+"""
+
+import json
+import re
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.entropy import Stream
+from common.errors import ConfigError
+from common.parsing import read_toml
+from common.processes import is_up, write_secret
+
+LOOPBACK = "127.0.0.1"
+VALID = timedelta(days=3650)
+SECRET_BYTES = 32
+
+RUN_KEY = "run"
+"""Run configuration key: the name of the run's directory below ``runs/``."""
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class Public(BaseModel):
+    """Where the institutions find the server, from ``server.toml``, which holds more.
+
+    ``address`` is what they dial and what the certificate is made out to; ``listen`` is the host
+    whose port is bound, where a router or balancer stands in between.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    address: str = Field(pattern=r"^[^:/\s]+:[1-9][0-9]{0,4}$")
+    listen: str = "0.0.0.0"  # noqa: S104 - the fleet API is there to be reached
+
+    @property
+    def host(self) -> str:
+        """The name or number that institutions dial."""
+        return self.address.partition(":")[0]
+
+    @property
+    def port(self) -> int:
+        """The public port."""
+        return int(self.address.partition(":")[2])
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where SuperLink listens, and the files that reach it."""
+
+    port: int
+    certificate: Path
+    key: Path
+    secret: Path
+
+    @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def control(self) -> ControlHttpClient:
+        """Return a client of the Control API; errors are httpx's."""
+        return ControlHttpClient.from_server_address(
+            server_address=self.address,
+            insecure=False,
+            root_certificates=self.certificate.read_bytes(),
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="fedprune-server")],
+        )
+
+
+read_public = partial(read_toml, Public.model_validate, kind=ConfigError)
+"""Read ``server.toml``; raise `ConfigError` naming what is wrong."""
+
+
+def open_desk(home: Path, now: datetime, stream: Stream) -> Desk:
+    """Choose a port, make its certificate and the executor's secret, and note where they are."""
+    desk = _desk(home, free_port())
+    desk.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_secret(desk.certificate, _certificate(key, now))
+    write_secret(
+        desk.key,
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+    write_secret(desk.secret, stream(SECRET_BYTES))
+    write_secret(_note(home), json.dumps({"port": desk.port}).encode())
+    return desk
+
+
+def find_desk(home: Path) -> Desk:
+    """Return the desk of the `up` that runs in ``home``; raise `ConfigError` if none does."""
+    if not _note(home).is_file() or not is_up(home):
+        raise ConfigError(f"{home}: no server runs here: start it by `fedprune-server up`")
+    return _desk(home, int(json.loads(_note(home).read_bytes())["port"]))
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _note(home: Path) -> Path:
+    return home / "state" / "desk.json"
+
+
+def _desk(home: Path, port: int) -> Desk:
+    state = home / "state"
+    return Desk(port, state / "desk.pem", state / "desk.key", state / "executor.secret")
+
+
+def _certificate(key: ec.EllipticCurvePrivateKey, now: datetime) -> bytes:
+    """Return a certificate for loopback, its own authority, valid from an hour ago."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedprune loopback")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now.astimezone(UTC) - timedelta(hours=1))
+        .not_valid_after(now.astimezone(UTC) + VALID)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(LOOPBACK))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM)

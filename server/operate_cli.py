@@ -1,0 +1,145 @@
+"""`fedprune-server up | start | status | stop | logs | doctor`: a server from day to day."""
+
+import csv
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.console import errors
+from common.errors import ConfigError, FedpruneError
+from common.plan import load_plan
+
+POLL_SECONDS = 0.5
+
+Home = Annotated[Path, typer.Option("--home", help="The server's directory.")]
+HERE = Path()
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    for command in (up, start, status, stop, logs, doctor):
+        app.command()(command)
+
+
+def up(home: Home = HERE) -> None:
+    """Run SuperLink, the public port and the executor until SIGTERM or Ctrl-C."""
+    from server.up import up as supervise  # noqa: PLC0415 - Flower takes a second to import
+
+    supervise(home)
+
+
+def start(
+    plan: Annotated[
+        Path | None, typer.Argument(help="Plan file [default: HOME/plan.toml].")
+    ] = None,
+    home: Home = HERE,
+    run: Annotated[str, typer.Option(help="Name of the run's directory below runs/.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the run.")] = False,
+) -> None:
+    """Start a run of a plan on the server that is up."""
+    from server import control  # noqa: PLC0415
+    from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
+
+    agreed = load_plan(plan or home / "plan.toml")
+    desk = find_desk(home)
+    name = run or f"{agreed.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if not RUN_NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for a run: up to 64 letters, digits, '_', '.', '-'")
+    folder = home / "runs" / name
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists: name another run")
+    folder.mkdir(parents=True)
+    (folder / "plan.toml").write_text(agreed.to_toml())
+    control.await_superlink(desk)
+    with control.at(desk) as superlink:
+        number = control.start_run(superlink, name)
+    errors.print(f"plan {agreed.digest()}", markup=False)
+    typer.echo(name)
+    while wait:
+        with control.at(desk) as superlink:
+            (ended,) = [one for one in control.runs(superlink) if one.number == number]
+        if ended.finished:
+            if ended.outcome != control.COMPLETED:
+                raise FedpruneError(f"run {name}: {ended.outcome}: {ended.details}")
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def status(home: Home = HERE) -> None:
+    """Show which institutions are connected, and how far each run is."""
+    from server import control  # noqa: PLC0415
+    from server.desk import find_desk  # noqa: PLC0415
+
+    with control.at(find_desk(home)) as superlink:
+        nodes, runs = control.nodes(superlink), control.runs(superlink)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    members = Table("institution", "connection", "since")
+    for node in sorted(nodes, key=lambda node: node.name):
+        since = node.last_activated_at if node.status == control.ONLINE else node.registered_at
+        members.add_row(node.name, node.status, since[:19])
+    console.print(members)
+    shown = Table("run", "state", "rounds", "began")
+    for one in runs:
+        state = f"{one.status} {one.outcome}".strip()
+        rounds = _rounds(home / "runs" / one.name / "rounds.csv") if one.name else 0
+        shown.add_row(one.name, state, str(rounds), one.began[:19])
+    console.print(shown)
+    for one in runs:
+        if one.details:
+            console.print(f"{one.name}: {one.details}")
+
+
+def stop(
+    run: Annotated[str, typer.Argument(help="The run [default: all that go on].")] = "",
+    home: Home = HERE,
+) -> None:
+    """Stop runs; the server stays up."""
+    from server import control  # noqa: PLC0415
+    from server.desk import find_desk  # noqa: PLC0415
+
+    with control.at(find_desk(home)) as superlink:
+        going = [one for one in control.runs(superlink) if not one.finished]
+        chosen = [one for one in going if run in ("", one.name)]
+        if not chosen:
+            raise ConfigError(f"no run {run or 'at all'} goes on: see `fedprune-server status`")
+        for one in chosen:
+            control.stop_run(superlink, one.number)
+            typer.echo(one.name)
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="superlink, gateway or serverapp.")] = "serverapp",
+    home: Home = HERE,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 40,
+) -> None:
+    """Show the end of a process' log."""
+    known = sorted(path.stem for path in (home / "logs").glob("*.log"))
+    if name not in known:
+        raise ConfigError(f"no log {name!r}; known: {', '.join(known) or 'none yet'}")
+    with (home / "logs" / f"{name}.log").open(errors="replace") as file:
+        sys.stdout.writelines(deque(file, lines))
+
+
+def doctor(
+    home: Home = HERE,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check certificates, keys, disk, port and versions, and say what to do."""
+    from common.checkup import show  # noqa: PLC0415
+    from server.doctor import examine  # noqa: PLC0415
+
+    show(examine(home, datetime.now(UTC)), as_json=as_json)
+
+
+def _rounds(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    with path.open(newline="") as file:
+        return sum(1 for _ in csv.DictReader(file))

@@ -1,0 +1,54 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.doctor import examine
+from common.checkup import Finding
+from tests.deployment.federation import found, make_plan
+
+NOW = datetime.now(UTC)
+UNREACHED = {"server"}
+"""No server runs here."""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return found(tmp_path, make_plan()).institution("bank-00")
+
+
+def bad(home: Path, now: datetime = NOW) -> dict[str, Finding]:
+    return {found.what: found for found in examine(home, now) if found.state == "bad"}
+
+
+def test_a_server_that_is_down_is_all_that_a_sound_home_lacks(home: Path) -> None:
+    found = bad(home)
+    assert set(found) == UNREACHED
+    assert "is the server up?" in found["server"].remedy
+
+
+def test_an_authority_runs_out(home: Path) -> None:
+    assert set(bad(home, NOW + timedelta(days=400))) == {"ca.pem"} | UNREACHED
+
+
+def test_a_node_key_open_to_others_is_told(home: Path) -> None:
+    (home / "node.key").chmod(0o644)
+    assert bad(home)["node.key"].remedy == f"chmod 0600 {home / 'node.key'}"
+
+
+def test_a_plan_altered_after_approval_is_told(home: Path) -> None:
+    (home / "plan.toml").write_text(make_plan(epsilon=9.0).to_toml())
+    assert "read the plan again" in bad(home)["plan and data"].said
+
+
+def test_a_table_that_does_not_fit_is_told_without_its_content(home: Path) -> None:
+    table = (home / "loans.csv").read_text().splitlines()
+    table[1] = table[1].replace(table[1].split(",")[0], "secret", 1)
+    (home / "loans.csv").write_text("\n".join([table[0].replace(",", ",x", 1), *table[1:]]))
+    found = bad(home)
+    assert set(found) == {"plan and data"} | UNREACHED
+    assert "secret" not in found["plan and data"].said
+
+
+def test_a_home_without_its_files_is_told(tmp_path: Path) -> None:
+    assert set(bad(tmp_path)) == {"ca.pem", "node.key", "client.toml"}

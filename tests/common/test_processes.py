@@ -1,0 +1,146 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from common import processes
+from common.errors import ConfigError
+from common.processes import Child, Supervisor, is_up, only_one, write_secret
+from common.waiting import Backoff
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+QUICK = Backoff(first=0.01, longest=0.02)
+
+
+def python(name: str, code: str) -> Child:
+    return Child(name, (sys.executable, "-c", code))
+
+
+def keep(
+    tmp_path: Path, *children: Child, until: Callable[[], bool], seconds: float = 30.0
+) -> list[int]:
+    """Supervise until something holds; return the processes there were at that moment."""
+    supervisor = Supervisor(children, tmp_path / "logs", os.environ, backoff=QUICK)
+    deadline, seen = time.monotonic() + seconds, list[int]()
+
+    def tick() -> None:
+        if until() or time.monotonic() > deadline:
+            seen.extend(descendants())
+            signal.raise_signal(signal.SIGTERM)
+
+    supervisor.tick = tick
+    supervisor.run()
+    assert until(), "not within the time"
+    return seen
+
+
+def descendants() -> list[int]:
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(number) for number in listed.split()]
+
+
+def is_alive(number: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(number, 0)
+        return True
+    return False
+
+
+def starts(path: Path) -> int:
+    return path.read_text().count("started") if path.exists() else 0
+
+
+def test_a_child_that_ends_starts_again_and_the_other_goes_on(tmp_path: Path) -> None:
+    log, steady = tmp_path / "logs" / "brief.log", tmp_path / "logs" / "steady.log"
+    seen = keep(
+        tmp_path,
+        python("steady", "import time; print('started', flush=True); time.sleep(60)"),
+        python("brief", "print('started', flush=True); raise SystemExit(3)"),
+        until=lambda: starts(log) >= 3 and starts(steady) == 1,
+    )
+    assert seen
+    assert not any(map(is_alive, seen))
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.2)
+    log = tmp_path / "logs" / "stubborn.log"
+    code = (
+        f"{STUBBORN}; import subprocess, sys;"
+        f" child = subprocess.Popen([sys.executable, '-c', {STUBBORN + '; time.sleep(60)'!r}]);"
+        " print('started', child.pid, flush=True); time.sleep(60)"
+    )
+    keep(tmp_path, python("stubborn", code), until=lambda: starts(log) == 1)
+    grandchild = int(log.read_text().split()[-1])
+    deadline = time.monotonic() + 10
+    # Whoever adopts it takes a moment to bury it.
+    while is_alive(grandchild) and not is_zombie(grandchild) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(grandchild) or is_zombie(grandchild)
+
+
+def is_zombie(number: int) -> bool:
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 1000)
+    log, copies = tmp_path / "logs" / "loud.log", tmp_path / "logs"
+    code = "import time\nwhile True: print('started' * 100, flush=True); time.sleep(0.01)"
+    keep(tmp_path, python("loud", code), until=(copies / "loud.log.3").exists)
+    assert sorted(path.name for path in copies.iterdir()) == [
+        "loud.log",
+        "loud.log.1",
+        "loud.log.2",
+        "loud.log.3",
+    ]
+    assert log.stat().st_size < (copies / "loud.log.1").stat().st_size * 100
+
+
+def test_a_home_has_one_up(tmp_path: Path) -> None:
+    assert not is_up(tmp_path)
+    with only_one(tmp_path):
+        assert is_up(tmp_path)
+        with pytest.raises(ConfigError, match="`up` runs here already"), only_one(tmp_path):
+            pass
+    assert not is_up(tmp_path)
+
+
+def test_a_secret_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"old")
+    path.chmod(0o644)
+    write_secret(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_child_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from common.processes import *;"
+        " sleeper = Child('sleeper', (sys.executable, '-c',"
+        " 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'));"
+        f" Supervisor([sleeper], Path({str(tmp_path)!r}), os.environ).run()"
+    )
+    supervisor = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    log, deadline = tmp_path / "sleeper.log", time.monotonic() + 30
+    while not (log.exists() and log.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    sleeper = int(log.read_text())
+    assert is_alive(sleeper)
+    supervisor.kill()
+    supervisor.wait()
+    while is_alive(sleeper) and not is_zombie(sleeper) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(sleeper) or is_zombie(sleeper)

@@ -1,0 +1,90 @@
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from common.checkup import Finding, disk, show
+from common.errors import FedpruneError
+from server.doctor import examine
+from tests.deployment.federation import Authority, Federation, found, make_plan
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return found(tmp_path, make_plan()).server
+
+
+def bad(home: Path, now: datetime = NOW) -> dict[str, Finding]:
+    return {found.what: found for found in examine(home, now) if found.state == "bad"}
+
+
+def test_a_sound_home_has_no_bad_finding(home: Path) -> None:
+    assert bad(home) == {}
+
+
+def test_a_certificate_runs_out_with_notice(home: Path) -> None:
+    soon = {found.what: found for found in examine(home, NOW + timedelta(days=350))}
+    assert soon["server.pem"].state == "note"
+    later = bad(home, NOW + timedelta(days=400))
+    assert set(later) == {"ca.pem", "server.pem"}
+    assert later["server.pem"].said.startswith("expired on")
+    assert "issue a new one" in later["server.pem"].remedy
+
+
+def test_a_clock_that_is_behind_is_told(home: Path) -> None:
+    found = bad(home, NOW - timedelta(days=30))
+    assert set(found) == {"ca.pem", "server.pem"}
+    assert found["ca.pem"].remedy == "set this machine's clock"
+
+
+def test_a_key_open_to_others_is_told(home: Path) -> None:
+    (home / "server.key").chmod(0o640)
+    (found,) = bad(home).values()
+    assert (found.what, found.said) == ("server.key", "mode 0640 lets others at it")
+
+
+def test_a_certificate_of_another_authority_is_told(home: Path) -> None:
+    Authority.make().issue(home)
+    assert set(bad(home)) == {"issuer"}
+
+
+def test_a_certificate_without_its_key_is_told(home: Path) -> None:
+    kept = (home / "server.pem").read_bytes()
+    Authority.make().issue(home)
+    (home / "server.pem").write_bytes(kept)
+    assert set(bad(home)) == {"key pair"}
+
+
+def test_another_name_is_told(home: Path) -> None:
+    (home / "server.toml").write_text('address = "bank.example:9092"\nlisten = "127.0.0.1"\n')
+    assert "not made out to bank.example" in bad(home)["name"].said
+
+
+def test_a_taken_port_is_told(home: Path, tmp_path: Path) -> None:
+    federation = Federation(tmp_path, make_plan(), "")
+    address = (federation.server / "server.toml").read_text().split('"')[1]
+    host, port = address.split(":")
+    with socket.create_server((host, int(port))):
+        assert set(bad(home)) == {"port"}
+
+
+def test_files_that_are_missing_are_told(tmp_path: Path) -> None:
+    found = bad(tmp_path)
+    assert {"ca.pem", "server.pem", "server.key", "issuer", "key pair", "server.toml"} <= set(found)
+    assert all(finding.remedy for finding in found.values())
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.checkup.FREE_BYTES", 1 << 62)
+    (found,) = disk(tmp_path)
+    assert (found.state, found.remedy) == ("bad", "make room: ledger and journal need 1 GiB")
+
+
+def test_a_bad_finding_ends_in_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    show([Finding("disk", "good", "free")])
+    with pytest.raises(FedpruneError, match="not ready: port"):
+        show([Finding("disk", "good", "free"), Finding("port", "bad", "taken", "stop it")])
+    assert "bad   port  taken" in capsys.readouterr().out
