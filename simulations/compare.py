@@ -6,9 +6,10 @@ from itertools import product
 
 from common.errors import ConfigError, PlanError
 from common.layout import layout_of
-from common.plan import REGISTRIES, ModelPlan, Plan, PruningPlan, plan_from_dict
+from common.plan import ModelPlan, Plan, PruningPlan, plan_from_dict
 from common.pruning.rules import deepest, units_of
 from common.pruning.selection import require_possible
+from common.sections import REGISTRIES
 from simulations.baselines import baseline_plans
 
 Epsilon = float | str
