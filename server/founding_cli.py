@@ -110,7 +110,9 @@ def init(  # noqa: PLR0913, PLR0917
     plan = TEMPLATE.format(name=name, plan=home / PLAN, quorum=quorum, keys=written)
     write_atomically(home / PLAN, plan.encode())
     # Last: it says that all the rest is there.
-    write_atomically(home / SETTINGS, tomli_w.dumps(settings.model_dump()).encode())
+    write_atomically(
+        home / SETTINGS, tomli_w.dumps(settings.model_dump(exclude_defaults=True)).encode()
+    )
     _tell_operator(operator, keys[operator])
     typer.echo(f"Fill in {home / PLAN}, admit members, then publish.")
 

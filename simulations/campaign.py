@@ -23,6 +23,7 @@ from common.errors import ConfigError, FedpruneError
 from server.store import PARTIAL, write_atomically
 from simulations.cells import Cell, Outcome, execute_cell
 from simulations.execute import progress_bars
+from simulations.run import interrupts_held
 
 CELLS = "cells"
 """The folder of finished cells, one file each."""
@@ -119,7 +120,7 @@ def runner_of(jobs: int, engine: str = "inprocess") -> Runner:
     Raises `ConfigError` for many at a time on an engine that already spreads each of them.
     """
     if jobs == 1:
-        return partial(here, engine=engine)
+        return here if engine == "inprocess" else partial(here, engine=engine)
     if engine != "inprocess":
         raise ConfigError(
             f"--jobs {jobs} would start engine {engine!r} as often: it spreads each run by itself;"
@@ -178,10 +179,12 @@ def _end_with_parent() -> None:
 def _deaf_to_interrupts() -> Iterator[None]:
     """Start processes that never hear Ctrl-C, which a terminal sends to all: the parent ends them.
 
-    They inherit what is blocked here; a press in between reaches the parent after the block.
+    They inherit what is blocked here; a press in between reaches the parent after the block,
+    whichever of its threads it was delivered to.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with interrupts_held():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

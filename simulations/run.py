@@ -77,7 +77,7 @@ def simulate(  # noqa: PLR0913, PLR0917  (what a run may vary)
     members = Members(plan, splits, seed, dropout)
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
-        with _interrupts_held():
+        with interrupts_held():
             run.model = model
             run.reports.append(report)
             if watch is not None:
@@ -88,7 +88,7 @@ def simulate(  # noqa: PLR0913, PLR0917  (what a run may vary)
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Answer Ctrl-C only after the block: a round is then finished everywhere or nowhere."""
     if current_thread() is not main_thread():  # Python answers Ctrl-C in the main thread alone.
         yield

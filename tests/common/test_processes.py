@@ -27,11 +27,11 @@ def keep(
 ) -> list[int]:
     """Supervise until something holds; return the processes there were at that moment."""
     supervisor = Supervisor(children, tmp_path / "logs", os.environ, backoff=QUICK)
-    deadline, seen = time.monotonic() + seconds, list[int]()
+    deadline, seen, others = time.monotonic() + seconds, list[int](), set(descendants())
 
     def tick() -> None:
         if until() or time.monotonic() > deadline:
-            seen.extend(descendants())
+            seen.extend(set(descendants()) - others)
             signal.raise_signal(signal.SIGTERM)
 
     supervisor.tick = tick

@@ -29,7 +29,7 @@ def test_bounds_stand_beside_claims(plan: Path, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "a" / "audit.json").read_text())
     assert summary["passed"] is True
     assert summary["confidence"] == 0.95
-    assert [one["verdict"] for one in summary["findings"]] == ["not exceeded"] * 4
+    assert [one["verdict"] for one in summary["findings"]] == ["not exceeded"] * 5
     written = load_plan(tmp_path / "a" / "plan.toml")
     assert written.digest() == summary["plan_sha256"]
     assert written.privacy.epsilon == summary["epsilon"] == 1

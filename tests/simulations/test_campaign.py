@@ -75,12 +75,12 @@ def test_error_of_a_cell_is_its_own(
     cells: dict[str, Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def broken(cell: Cell) -> Outcome:
+    def broken(cell: Cell, engine: str) -> Outcome:
         if cell.seed == 0:
             raise AggregationError("the model has diverged: lower training.learning_rate")
         if cell.seed == 1:
             raise ZeroDivisionError("of a record: 7")
-        return execute_cell(cell)
+        return execute_cell(cell, engine)
 
     monkeypatch.setattr(campaign, "execute_cell", broken)
     results = finish(cells, CellStore(tmp_path), here, "compared")

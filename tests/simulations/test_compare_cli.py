@@ -119,10 +119,10 @@ def test_failed_cell_is_named_and_loses_no_other(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def broken(cell: Cell) -> Outcome:
+    def broken(cell: Cell, engine: str) -> Outcome:
         if cell.plans[0].pruning.score == "taylor" and cell.seed == 1:
             raise AggregationError("the model has diverged")
-        return execute_cell(cell)
+        return execute_cell(cell, engine)
 
     monkeypatch.setattr(campaign, "execute_cell", broken)
     typed = (plan, *SMALL, "--scores", "magnitude,taylor", "--out", tmp_path / "a")
@@ -144,7 +144,7 @@ def test_failed_cell_is_named_and_loses_no_other(
 def test_nothing_to_rank_is_an_error(
     plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(cell: Cell) -> Outcome:
+    def broken(cell: Cell, engine: str) -> Outcome:
         raise AggregationError("the model has diverged")
 
     monkeypatch.setattr(campaign, "execute_cell", broken)
