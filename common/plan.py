@@ -185,11 +185,22 @@ class Plan(Section):
             )
         if self.pruning.granularity == "neuron" and self.model.kind == "logistic":
             raise ValueError("a logistic model has no neurons: set pruning.granularity to weight")
+        if self.pruning.penalty == "group_lasso" and self.model.kind == "logistic":
+            raise ValueError("a logistic model has no neurons: set pruning.penalty to l1")
+        rounds = self.training.rounds
         evaluations = min(self.evaluation.rounds, self.training.rounds)
         if self.pruning.guard != "off" and evaluations < GUARD_EVALUATIONS:
             raise ValueError(
                 f"{evaluations} evaluations are too few to guard pruning: set evaluation.rounds to"
                 f" {GUARD_EVALUATIONS} or more"
+            )
+        seen = [rounds * (index + 1) // evaluations for index in range(evaluations)]
+        if self.pruning.sparsity == "auto" and not any(
+            self.pruning.start * rounds <= number for number in seen[:-2]
+        ):
+            raise ValueError(
+                f"no evaluation from pruning.start {self.pruning.start:g} on leaves two to judge"
+                " what a search tries: raise evaluation.rounds or lower pruning.start"
             )
         if self.pruning.floor is not None and not (self.evaluation.groups or self.evaluation.pools):
             raise ValueError(

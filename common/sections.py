@@ -181,6 +181,11 @@ class PruningPlan(Section):
                 f"cuts of schedule {self.schedule} leave no time to train what is rewound or"
                 " regrown: set schedule to iterative"
             )
+        if self.regrowth and self.granularity != "weight":
+            raise ValueError(
+                "only single weights regrow: a neuron that returns empty never learns again, and a"
+                " block has its own number; set granularity to weight"
+            )
         if self.sparsity == "auto" and self.score == MEAN_MAGNITUDE:
             raise ValueError(
                 "a search cuts when it may, and magnitudes are sent by the calendar: set score to"

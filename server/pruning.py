@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def cut(model: GlobalModel, plan: Plan, sparsity: float, finished: int) -> Globa
     if pruning.rewind:
         model = replace(model, moments=None, updates=0)
         weights = model.traces.anchor
-    # What regrows starts from zero, for it was kept at zero since it went.
+    # What regrows starts from zero, where it was kept since it went, if it went before.
     return replace(model, weights=weights * (mask & model.mask), mask=mask)
 
 
@@ -73,6 +73,10 @@ def watched(
     there is one, a pruned model is held against the floor alone, and can only be held.
     """
     watch, sparsity, verdict = received.watch, pruned_share(received, plan), None
+    if not (isfinite(seen.value.roc_auc) and isfinite(seen.sd.roc_auc)):
+        # Noise left a class empty: that tells neither of quality nor of a fall.
+        held = watch.good.sparsity if watch.good is not None else 0.0
+        return replace(model, watch=replace(watch, target=held)), None
     good = watch.good
     worst_group = shortfall(groups, plan.pruning.floor)
     if sparsity > 0 and (good is not None or worst_group is not None):

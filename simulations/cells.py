@@ -1,8 +1,7 @@
 """One cell of a comparison: plans on one federation's rows and one seed, and what came of them.
 
 Cells are summed in the plain, in half the time: with the same seed a masked run gives the same
-bits. Only what a plan draws by its own hash differs, which names the aggregation: random scores
-and regrowth. Bytes are those of the masked vector that a secure round would send.
+bits. Bytes are those of the masked vector that a secure round would send.
 """
 
 import hashlib

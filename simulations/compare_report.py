@@ -16,8 +16,8 @@ from simulations.compare_figures import Plot, plots_of
 from simulations.ranking import MEASURES, Advice, RankBy, Standing, bytes_to, spread_of
 
 SUMMED = (
-    "Cells were summed in the plain for speed, which gives the bits of a secure sum but for random"
-    " scores and regrowth; bytes are those of the masked vector of a secure round."
+    "Cells were summed in the plain for speed, which gives the bits of a secure sum; bytes are"
+    " those of the masked vector of a secure round."
 )
 SIMULATED = "Simulated from seeds, so it protects nobody."
 CHOICE = (

@@ -223,6 +223,18 @@ def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
         ({"pruning": {"rewind": True}}, "schedule cubic leave no time .* set schedule"),
         ({"pruning": {"regrowth": 0.1}}, "schedule cubic leave no time .* set schedule"),
         ({"pruning": {"sparsity": "auto"}}, "set guard to step_back"),
+        (
+            {"pruning": BLOCKS | {"sparsity": 0.5, "regrowth": 0.2, "schedule": "iterative"}},
+            "only single weights regrow",
+        ),
+        (
+            {"pruning": SEARCH | {"start": 0.6, "end": 0.6}, "evaluation": {"rounds": 3}},
+            r"no evaluation from pruning\.start 0\.6 on leaves two",
+        ),
+        (
+            {"pruning": {"penalty": "group_lasso"}, "model": {"kind": "logistic"}},
+            r"no neurons: set pruning\.penalty",
+        ),
         ({"pruning": SEARCH | {"score": "mean_magnitude"}}, "set score to magnitude"),
         ({"pruning": {"guard": "hold"}, "evaluation": {"rounds": 2}}, "2 evaluations are too few"),
         (

@@ -246,3 +246,20 @@ def test_what_cannot_be_pruned_is_refused_before_the_run() -> None:
     with pytest.raises(PlanError, match="would prune protected weights"):
         start(plan_of(sparsity=0.95))
     assert start(plan_of(granularity="neuron", sparsity=0.95)).watch == Watch()
+
+
+@pytest.mark.parametrize("sd", [np.nan, 0.01])
+def test_an_evaluation_that_tells_nothing_moves_nothing(sd: float) -> None:
+    plan = plan_of(6, sparsity="auto", guard="step_back", start=0.0)
+    unknown = np.nan if sd == 0.01 else 0.7
+    dense, fell = judged(plan, start(plan, 1), unknown, sd)
+    assert (fell, dense.watch.good, dense.watch.target) == (None, None, 0.0)
+    known, _ = judged(plan, start(plan, 2), 0.75)
+    lean = replace(cut(known, plan, known.watch.target, 2), round=3)
+    blind, fell = judged(plan, lean, unknown, sd)
+    assert fell is None
+    assert blind.watch.good == known.watch.good
+    assert (blind.mask == lean.mask).all()
+    assert sparsity_due(blind, plan, 4) == 0
+    # The next one that tells something still judges by the model before it.
+    assert judged(plan, replace(blind, round=4), 0.5)[1]
