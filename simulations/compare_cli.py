@@ -72,7 +72,7 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     from simulations.compare import Grid  # noqa: PLC0415
     from simulations.compare_report import summary_of  # noqa: PLC0415
     from simulations.compare_run import compare as run  # noqa: PLC0415
-    from simulations.compare_run import write  # noqa: PLC0415
+    from simulations.compare_run import planned, write  # noqa: PLC0415
     from simulations.directory import claimed  # noqa: PLC0415
     from simulations.engine import engine_of  # noqa: PLC0415
     from simulations.inputs import Options, assemble  # noqa: PLC0415
@@ -103,6 +103,8 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     base = federations[seed].plan
     for warning in warnings_of(base):
         errors.print(f"WARNING: {warning}", style="bold red")
+    # A wrong option must not cost the results that lie there.
+    planned(grid, base)
     where = out or Path("runs") / f"{base.name}-compare-seed{seed}"
     with claimed(where, kept=frozenset({CELLS})) as directory:
         store = CellStore(directory, fresh=fresh)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import AggregationError
+from common.plan import Plan
 from common.privacy.budgets import training_mechanism
 from server.store import write_atomically
 from simulations.campaign import CellStore, Failure, Runner, finish
@@ -17,6 +18,17 @@ from simulations.ranking import Entry, RankBy, advise, entry_of, rank
 NOTHING_TO_RANK = "its noise left nothing of the private metric: rank by --rank exact"
 
 
+def planned(grid: Grid, base: Plan) -> tuple[list[Arm], dict[str, str]]:
+    """Return what is compared, and what was left out and why.
+
+    Raises `ConfigError` or `BudgetError` before anything is trained or given up.
+    """
+    arms, left_out = arms_of(grid, base)
+    for epsilon in dict.fromkeys(arm.epsilon for arm in arms):
+        training_mechanism(next(arm for arm in arms if arm.epsilon == epsilon).plans(base)[0])
+    return arms, left_out
+
+
 def compare(
     federations: Mapping[int, Federation], grid: Grid, by: RankBy, store: CellStore, runner: Runner
 ) -> Comparison:
@@ -25,10 +37,7 @@ def compare(
     Raises `AggregationError` when some budget has no pruned model with an outcome for each seed.
     """
     base = next(iter(federations.values())).plan
-    arms, left_out = arms_of(grid, base)
-    for epsilon in dict.fromkeys(arm.epsilon for arm in arms):
-        # A budget that cannot be met is refused before anything is trained.
-        training_mechanism(next(arm for arm in arms if arm.epsilon == epsilon).plans(base)[0])
+    arms, left_out = planned(grid, base)
     digests = {seed: data_digest(one.splits) for seed, one in federations.items()}
     cells, keys = dict[str, Cell](), dict[tuple[Arm, int], str]()
     for seed, federation in federations.items():

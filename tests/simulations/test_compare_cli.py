@@ -57,6 +57,9 @@ def test_comparison_ends_in_a_table_a_page_and_a_plan(plan: Path, tmp_path: Path
     assert load_plan(out / "plan.toml").digest() == load_plan(plan).digest()
     assert recommended.aggregation.kind == "secure"
     assert "12 of 12 cells" in outcome.err
+    # A later mistake in the same directory costs nothing of this.
+    assert compare(plan, *SMALL, "--sparsity", "1.5", "--out", out).code == 3
+    assert {path.name for path in out.iterdir()} == files | {"cells", ".lock"}
 
 
 def test_second_command_reads_what_the_first_found(plan: Path, tmp_path: Path) -> None:
