@@ -31,9 +31,15 @@ def summarise(
     ``groups``, for each protected group and pool. ``guard`` is its last verdict.
     """
     plan, model = run.plan, run.final
+    returns = plan.pruning.guard == "step_back"
     test = {name: part.test for name, part in splits.items()}
     auc, pr_auc = exact_metrics(model, plan, test)
-    released = [report.estimates for report in run.reports if TEST in report.counts]
+    # Where the guard returned to an earlier model, these counts are not of the one delivered.
+    released = [
+        report.estimates
+        for report in run.reports
+        if TEST in report.counts and not (returns and report.verdict and report.verdict.fell)
+    ]
     # A lost round moved no full vector, so it says nothing of the model's size.
     trained = [r for r in run.reports if r.round < plan.training.rounds and r.survivors]
     private = plan.privacy.epsilon != "none"

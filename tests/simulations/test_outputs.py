@@ -9,11 +9,12 @@ import pytest
 
 from client.data import Splits
 from common.errors import AggregationError
-from common.plan import Plan
+from common.plan import Plan, plan_from_dict
 from common.privacy.accounting import SampledGaussian
 from common.privacy.budgets import accounted_delta, training_mechanism
 from common.segments import TEST, VALIDATION, evaluation_mechanism
 from server.evaluation import metrics
+from server.guard import Verdict
 from simulations.baselines import Baseline
 from simulations.inputs import Federation
 from simulations.outputs import PANELS, curves, summarise
@@ -174,3 +175,18 @@ def test_interrupted_run_has_its_picture(
     evaluated = [VALIDATION in report.counts for report in partial.reports]
     assert any(evaluated) is (finished == 3)
     ET.fromstring(curves(partial, summary_of(partial, splits)))
+
+
+def test_metrics_of_a_model_that_was_taken_back_are_not_those_of_the_delivered_one(
+    run: Run, splits: Mapping[str, Splits]
+) -> None:
+    fields = run.plan.to_dict()
+    fields["evaluation"]["rounds"] = 3
+    fell = replace(run.reports[-1], verdict=Verdict(fall=0.2, smallest_detectable=0.1))
+    shown = {}
+    for guard in ("hold", "step_back"):
+        fields["pruning"]["guard"] = guard
+        ended = Run(plan_from_dict(fields), run.model, [*run.reports[:-1], fell])
+        shown[guard] = summary_of(ended, splits)["auc_private"]
+    assert shown["hold"] == summary_of(run, splits)["auc_private"] is not None
+    assert shown["step_back"] is None
