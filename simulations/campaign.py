@@ -151,12 +151,10 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        workers = set(multiprocessing.active_children()) - others
-        for worker in workers:
+        for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()
-        for worker in workers:
-            worker.join()
+        # The pool's own thread buries them: of two that wait for one process, one hears nothing.
+        pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
 
