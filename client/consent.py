@@ -3,7 +3,6 @@
 Each step writes what takes effect last of all, so that a crash leaves the state before it.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,9 +21,10 @@ from common.consent.enrolment import Enrolment
 from common.consent.refusals import MalformedError, NotApprovedError
 from common.crypto import node_keys
 from common.crypto.roster import Roster
+from common.durable import write_atomically
 from common.entropy import Stream
 from common.errors import ConfigError
-from common.secret_files import OWNER_ONLY, Ask, ask_passphrase, create_secret, erase
+from common.secret_files import Ask, ask_passphrase, create_secret, erase
 
 PIN: Final = "consent.json"
 """What was approved; without it nothing is."""
@@ -42,6 +42,10 @@ COMING: Final = "next."
 """How the names of keys begin that wait for their roster to be approved."""
 
 PUBLIC: Final = ".pub"
+
+
+READABLE = 0o644
+"""What is published may be read by others on the machine, and written by its owner alone."""
 
 
 @dataclass(frozen=True)
@@ -246,11 +250,4 @@ def _line(text: str) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Replace a file by ``data``, durably: a crash leaves the old one or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY | 0o044)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_atomically(path, data, READABLE)

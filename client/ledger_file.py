@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from client.entries import Entry, Kept, Shrunk
 from client.refusals import LedgerAlteredError, LedgerUnavailableError
+from common.durable import sync_directory
 
 PATIENCE = 60.0
 """Seconds to wait for another process's transaction."""
@@ -48,7 +49,7 @@ class SqliteStore:
         self._path = path
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            _sync(path.parent)
+            sync_directory(path.parent)
         with self._connection() as database:
             database.execute("PRAGMA journal_mode=WAL")
             database.execute("BEGIN IMMEDIATE")
@@ -153,12 +154,3 @@ def _read(kind: type[Row], values: Sequence[Any]) -> Row:
                 " from a copy that verifies"
             )
     return kind(*values)
-
-
-def _sync(directory: Path) -> None:
-    """Put the file's name on the disk, not only its content."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -73,6 +73,12 @@ def tell(facts: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"{name:{width}}  {value}")
 
 
+def warn(warnings: Iterable[str]) -> None:
+    """Say loudly, one line each, what whoever runs the command should know."""
+    for warning in warnings:
+        errors.print(f"WARNING: {warning}", style="bold red")
+
+
 def log_to_console() -> None:
     """Show warnings of the log above any progress, in place of handlers that libraries set."""
     handler = RichHandler(console=errors, show_path=False, show_time=False, markup=False)

@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from common.durable import write_atomically
 from common.errors import ConfigError
 from common.waiting import Backoff
 
@@ -181,11 +181,7 @@ def _lock(home: Path) -> Path:
 
 def write_secret(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data``, readable by its owner alone."""
-    partial_ = path.with_name(f"{path.name}.partial")
-    partial_.unlink(missing_ok=True)
-    with open(partial_, "xb", opener=partial(os.open, mode=OWNER_ONLY)) as file:
-        file.write(data)
-    partial_.replace(path)
+    write_atomically(path, data, OWNER_ONLY)
 
 
 def _die_with_parent() -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.console import errors
+from common.console import warn
 from common.crypto.locking import is_locked, lock, unlock
 from common.entropy import Stream
 from common.errors import ConfigError
@@ -44,11 +44,7 @@ def new_passphrase() -> str:
         if chosen != getpass.getpass("Once more: "):
             raise ConfigError("the two passphrases differ: begin again")
     if not chosen:
-        errors.print(
-            "WARNING: no passphrase: whoever copies the key files has the keys;"
-            f" {PASSPHRASE} sets one",
-            style="bold red",
-        )
+        warn([f"no passphrase: whoever copies the key files has the keys; {PASSPHRASE} sets one"])
     return chosen
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from common.console import command_line, errors, new_app, tell
+from common.console import command_line, new_app, tell, warn
 from common.entropy import SystemEntropy
 from common.facts import facts_of, pruning_of, warnings_of
 from common.plan import Plan, load_plan
@@ -53,8 +53,7 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
         abandoned = abandoned_epsilon(agreed, mechanism.steps)
         facts["epsilon if all others collude"] = f"{abandoned:.3f}"
     facts |= facts_of(agreed)
-    for warning in warnings_of(agreed):
-        errors.print(f"WARNING: {warning}", style="bold red")
+    warn(warnings_of(agreed))
     tell(facts.items())
 
 

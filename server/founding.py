@@ -16,11 +16,11 @@ from common.consent.refusals import (
     ReplayedError,
 )
 from common.crypto.keys import KEY_SIZE
+from common.durable import write_atomically
 from common.errors import ConfigError
 from common.plan import Plan
 from common.secret_files import Ask, ask_passphrase, read_secret
 from server.home import AUTHORITY, BUNDLE, ROSTER, ServerHome, read_roster
-from server.store import write_atomically
 
 DAY = 24 * 3600
 """Seconds."""

@@ -14,6 +14,7 @@ from common.consent.operators import Operators
 from common.consent.refusals import MalformedError
 from common.console import tell
 from common.crypto.keys import KEY_SIZE, verifying_key
+from common.durable import write_atomically
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
 from common.parsing import validated
@@ -39,7 +40,6 @@ from server.home import (
     Settings,
     make_folders,
 )
-from server.store import write_atomically
 
 TEMPLATE = """\
 # The plan of {name}: what its members agree on. fedprune-server plan {plan} checks it.

@@ -13,10 +13,10 @@ from common.consent.acts import Address, Charter, Proposal, charter_of
 from common.consent.enrolment import Enrolment, MemberName
 from common.consent.operators import Operators
 from common.crypto.roster import Roster
+from common.durable import write_atomically
 from common.errors import ConfigError, ProtocolError
 from common.parsing import read_toml
 from common.plan import Plan
-from server.store import write_atomically
 
 SETTINGS, PLAN, ROSTER, BUNDLE = "server.toml", "plan.toml", "roster.json", "bundle.json"
 AUTHORITY, AUTHORITY_KEY = "ca.pem", "ca.key"

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
+from common.durable import writing
 from common.errors import ConfigError
-from server.store import writing
 
 Event = dict[str, Any]
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol, final
 
 from common.crypto.roster import Roster
+from common.durable import write_atomically, writing
 from common.errors import ConfigError, ProtocolError
 from common.plan import Plan
 from server.aggregation import Step
@@ -35,8 +36,6 @@ from server.store import (
     model_bytes,
     rows_of,
     tables_of,
-    write_atomically,
-    writing,
 )
 
 CHECKPOINT, JOURNAL = "checkpoint.safetensors", "journal.jsonl"

@@ -6,10 +6,8 @@ Beside it, the server's own directory outlives the runs: it holds the members' l
 import csv
 import io
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from math import isfinite
@@ -19,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from common.crypto.session import LastAdvert
-from common.errors import ConfigError, DiskError, ProtocolError
+from common.durable import write_atomically, writing
+from common.errors import ConfigError, ProtocolError
 from common.export.onnx_file import ONNX, onnx_bytes
 from common.export.shrinkage import shrinkage
 from common.export.sparse_file import SPARSE, sparse_bytes
@@ -41,9 +40,6 @@ Row = dict[str, str | int | float]
 
 Rows = Mapping[str, Sequence[Row]]
 """Rows by the name of the table that they go to."""
-
-PARTIAL = ".partial"
-"""End of a file's name while it is written."""
 
 METRICS = {
     "auc": "roc_auc",
@@ -98,49 +94,6 @@ GROUP_COLUMNS = (
     "negatives",
 )
 """Of ``groups.csv``, which plans with groups or pools have; the counts are noised ones."""
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one.
-
-    Raises `DiskError` when it cannot be written; the old file then stands as it was.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    with writing(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError:
-            # A full disk has room again for what others have to note before they stop.
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
-        if os.name == "posix":
-            _sync_directory(path.parent)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Put what a disk cannot do for ``path`` into one `DiskError` line."""
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(
-            f"{path}: cannot be written: {error.strerror or error}: make room or mend the disk,"
-            " then start again: what was finished before is kept"
-        ) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    # Without it a power cut may undo a replacement that later files rely on.
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 COLUMNS_OF = {ROUNDS: COLUMNS, GROUPS: GROUP_COLUMNS}

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import errors, log_to_console
+from common.console import errors, log_to_console, warn
 from common.errors import AuditError
 from common.facts import warnings_of
 from simulations import options
@@ -51,7 +51,7 @@ def audit(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     """
     import torch  # noqa: PLC0415
 
-    from server.store import write_atomically  # noqa: PLC0415
+    from common.durable import write_atomically  # noqa: PLC0415
     from simulations.audit import Strength, summary_of  # noqa: PLC0415
     from simulations.audit import audit as attack  # noqa: PLC0415
     from simulations.directory import claimed  # noqa: PLC0415
@@ -61,8 +61,7 @@ def audit(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     log_to_console()
     settings = options.settings_of(epsilon, delta, sparsity, rounds, unit, rows_per_customer)
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
-    for warning in warnings_of(federation.plan):
-        errors.print(f"WARNING: {warning}", style="bold red")
+    warn(warnings_of(federation.plan))
     strength = Strength(canaries, draws, confidence)
     where = out or Path("runs") / f"{federation.plan.name}-audit-seed{seed}"
     with claimed(where) as directory:

@@ -19,8 +19,8 @@ import torch
 from pydantic import ValidationError
 
 from common.console import log_to_console
+from common.durable import PARTIAL, write_atomically
 from common.errors import ConfigError, FedpruneError
-from server.store import PARTIAL, write_atomically
 from simulations.cells import Cell, Outcome, execute_cell
 from simulations.execute import progress_bars
 from simulations.run import interrupts_held

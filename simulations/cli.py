@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import DEBUG, INTERRUPTED, command_line, errors, log_to_console, new_app
+from common.console import DEBUG, INTERRUPTED, command_line, log_to_console, new_app, warn
 from common.facts import warnings_of
 from simulations import options
 from simulations.audit_cli import audit
@@ -73,8 +73,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     settings = options.settings_of(epsilon, delta, sparsity, rounds, unit, rows_per_customer)
     settings["aggregation", "kind"] = aggregation
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
-    for warning in warnings_of(federation.plan):
-        errors.print(f"WARNING: {warning}", style="bold red")
+    warn(warnings_of(federation.plan))
     with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
         summary = execute(federation, seed, dropout, directory, baselines=baselines, engine=engine)
     if as_json:

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from common.console import errors, log_to_console
+from common.console import log_to_console, warn
 from common.errors import AggregationError
 from common.facts import warnings_of
 from simulations import options
@@ -101,8 +101,7 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         for number in range(seed, seed + seeds)
     }
     base = federations[seed].plan
-    for warning in warnings_of(base):
-        errors.print(f"WARNING: {warning}", style="bold red")
+    warn(warnings_of(base))
     # A wrong option must not cost the results that lie there.
     planned(grid, base)
     where = out or Path("runs") / f"{base.name}-compare-seed{seed}"

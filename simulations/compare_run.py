@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from common.durable import write_atomically
 from common.errors import AggregationError
 from common.plan import Plan
 from common.privacy.budgets import training_mechanism
-from server.store import write_atomically
 from simulations.campaign import CellStore, Failure, Runner, finish
 from simulations.cells import Cell, Outcome, data_digest
 from simulations.compare import PRUNED, Arm, Grid, arms_of

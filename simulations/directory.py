@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.durable import PARTIAL, write_atomically
 from common.errors import ConfigError
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
-from server.store import COMPACT, GROUPS, MODEL, PARTIAL, ROUNDS, SHRINKAGE, write_atomically
+from server.store import COMPACT, GROUPS, MODEL, ROUNDS, SHRINKAGE
 
 LOCK = ".lock"
 MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE)

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from common.console import errors, log_to_console
+from common.console import log_to_console, warn
 from common.errors import ConfigError
 from common.facts import facts_of, warnings_of
 from simulations import options
@@ -56,7 +56,7 @@ def tune(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     """
     import torch  # noqa: PLC0415
 
-    from server.store import write_atomically  # noqa: PLC0415
+    from common.durable import write_atomically  # noqa: PLC0415
     from simulations.campaign import CELLS, CellStore  # noqa: PLC0415
     from simulations.directory import claimed  # noqa: PLC0415
     from simulations.execute import progress_bars  # noqa: PLC0415
@@ -75,8 +75,7 @@ def tune(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     fixed = None if sparsity == "search" else options.share(sparsity)
     settings = options.settings_of(epsilon, delta, fixed, rounds, unit, rows_per_customer)
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
-    for warning in warnings_of(federation.plan):
-        errors.print(f"WARNING: {warning}", style="bold red")
+    warn(warnings_of(federation.plan))
     search = Search(trials, seed, fixed, worth)
     where = out or Path("runs") / f"{federation.plan.name}-tune-seed{seed}"
     with claimed(where, kept=frozenset({CELLS})) as directory:

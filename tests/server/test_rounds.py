@@ -106,7 +106,7 @@ def test_time_comes_from_the_clock_that_is_given() -> None:
     exchange, _ = connect(PLAIN)
     ticks = iter(range(100))
     rounds = run_rounds(start(PLAIN), PLAIN, "run", exchange, clock=lambda: next(ticks))
-    assert [report.seconds for _, report in rounds] == [2] * 7
+    assert [report.seconds for _, report in rounds] == [1] * 7
 
 
 def test_departures_leave_secure_and_plain_runs_bit_identical() -> None:

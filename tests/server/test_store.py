@@ -21,7 +21,7 @@ from common.pruning.masks import unpack_mask
 from common.segments import TEST, VALIDATION, count_names
 from server.model import GlobalModel
 from server.rounds import RoundReport
-from server.store import COLUMNS, GROUP_COLUMNS, RunStore, round_row, write_atomically
+from server.store import COLUMNS, GROUP_COLUMNS, RunStore, round_row
 from tests.support import grouped_plan, small_plan, start_of
 
 PLAN = small_plan()
@@ -184,24 +184,6 @@ def test_a_finished_run_leaves_the_model_in_each_form(tmp_path: Path) -> None:
     # A clock that ticks 1 ms whenever it is read: a turn of k calls took 1 / k.
     assert shrank["dense"]["latency_ms"] == pytest.approx({"1": 0.02, "256": 1, "65536": 1})
     assert shrank["compact"]["latency_ms"] == shrank["dense"]["latency_ms"]
-
-
-@pytest.mark.parametrize("moment", ["fsync", "replace"])
-def test_a_crash_in_the_middle_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    with monkeypatch.context() as patch:
-        if moment == "fsync":
-            patch.setattr(os, "fsync", crash)
-        else:
-            patch.setattr(Path, "replace", lambda self, target: crash(0))
-        with pytest.raises(DiskError, match="power is gone: make room"):
-            write_atomically(path, b"new and longer")
-        assert path.read_bytes() == b"old"
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
 
 
 def test_a_crash_while_a_round_is_kept_leaves_the_last_round(
