@@ -8,7 +8,7 @@ import gzip
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -18,11 +18,9 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from client.reading import as_text, faults_of, of_kind, read_header, require_file
+from common.durable import PARTIAL, writing
 from common.errors import ConfigError, DataError
 from common.schema import FileFormat
-
-PARTIAL = ".partial"
-"""End of a file's name while it is written; only a kill leaves one behind."""
 
 Write = Callable[[pa.Table], None]
 
@@ -135,6 +133,7 @@ def new_table(path: Path, file: FileFormat, *, force: bool = False) -> Iterator[
     Raises:
         ConfigError: the file exists and ``force`` is not given, or its directory does not.
         DataError: the name's end says no kind of table, or CSV cannot hold a column.
+        DiskError: the disk is full or fails; what stood there before still stands.
     """
     opened = of_kind(path, WRITERS)
     if path.exists() and not force:
@@ -146,7 +145,8 @@ def new_table(path: Path, file: FileFormat, *, force: bool = False) -> Iterator[
     # Each process writes its own: of two to one name the last wins, and each is whole.
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        with partial.open("wb") as sink:
+        # What cannot be read in between is a `DataError` by then.
+        with writing(path), partial.open("wb") as sink:
             with ExitStack() as stack:
                 writers: list[Write] = []
 
@@ -158,9 +158,10 @@ def new_table(path: Path, file: FileFormat, *, force: bool = False) -> Iterator[
                 yield write
             sink.flush()
             os.fsync(sink.fileno())
-        partial.replace(path)
+            partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
 
 

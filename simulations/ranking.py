@@ -17,8 +17,6 @@ from simulations.compare import CONTROLS, DENSE, PRUNED, Arm
 
 RankBy = Literal["private", "exact"]
 
-SIGNIFICANT = 0.05
-
 MEASURES: dict[RankBy, str] = {
     "private": "private validation ROC-AUC, as the server would see it",
     "exact": "exact validation ROC-AUC, which only a simulator sees",

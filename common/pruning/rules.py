@@ -44,6 +44,10 @@ def fault_of(mask: Mask, before: Mask, plan: Plan) -> str | None:
     alive = units.alive(mask)
     if alive.sum() < (least := units.kept(deepest(plan))):
         return f"mask keeps {alive.sum()} units, fewer than the {least} of the plan's sparsity"
+    if units.blocks:
+        short = units.quotas(deepest(plan)) - np.bincount(units.group, alive, units.groups)
+        if short.max() > 0:
+            return f"mask keeps fewer of block {short.argmax()} than the plan's sparsity leaves"
     if (units.mask(alive) != mask).any():
         return "mask prunes what the plan protects, or parts of what it prunes as one"
     return None

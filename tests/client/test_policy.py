@@ -175,6 +175,17 @@ def test_a_neuron_is_pruned_whole_or_not_at_all() -> None:
         require_mask(units.mask(np.arange(units.count) > units.count // 2), everything, plan)
 
 
+def test_no_block_is_pruned_further_than_the_others() -> None:
+    plan = small_plan(pruning={"granularity": "block", "block": 4, "sparsity": 0.5})
+    units, everything = units_of(plan), BEFORE | True
+    ranks = np.concatenate([np.arange(size) for size in np.bincount(units.group)])
+    full = np.bincount(units.group)[units.group] == 4
+    require_mask(units.mask(~full | (ranks < 2)), everything, plan)
+    uneven = ~full | np.where(units.group == units.group[full][0], ranks < 1, ranks < 3)
+    with pytest.raises(MaskRefusedError, match="mask keeps fewer of block"):
+        require_mask(units.mask(uneven), everything, plan)
+
+
 def test_reasons_are_distinct_and_hold_no_detail() -> None:
     kinds = [
         kind
