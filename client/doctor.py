@@ -32,7 +32,8 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
         yield Finding("client.toml", BAD, str(error), "approve a plan, or mend the file")
         return
     if config.server is None:
-        yield Finding("server", BAD, "client.toml names none", "name [server] and its address")
+        remedy = "join a bundle and approve it, or name [server] and its address"
+        yield Finding("server", BAD, "client.toml names none", remedy)
     else:
         yield from _server(home, config.server)
     yield from _data(home)
