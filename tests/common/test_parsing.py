@@ -85,7 +85,7 @@ def test_file_that_is_no_toml(tmp_path: Path, text: str | bytes) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"gone\.toml: no such file: check the path$"):
         read_toml(Outer.model_validate, tmp_path / "gone.toml", SchemaError)
-    with pytest.raises(SchemaError, match="directory: name a file that can be read$"):
+    with pytest.raises(SchemaError, match=r"directory: name a file that can be read$"):
         read_toml(Outer.model_validate, tmp_path, SchemaError)
 
 
