@@ -26,7 +26,7 @@ from statistics import median
 from client.cleaning import clean
 from client.data import prepare
 from common.plan import Plan
-from server.desk import free_port
+from server.desk import LOOPBACK
 from simulations.consortium import consortium
 from simulations.run import Run, simulate
 
@@ -34,30 +34,34 @@ from simulations.run import Run, simulate
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.deployment.engine import Engine
 from tests.deployment.federation import (
+    CLIENT,
+    SERVER,
     await_health,
+    by_command,
     found,
     make_plan,
     up,
-    write_institutions,
 )
 from tests.deployment.loopback import operate
 
 HIDDEN = (512, 256)
 CHUNK = 1 << 16
 
+RELAY = "127.0.0.2"
+"""What institutions dial: loopback too, and another address than the server's."""
+
 
 @dataclass
 class Relay:
-    """A TCP port that passes everything on to another and counts it."""
+    """Passes what comes to a TCP port of `RELAY` on to the same port of the server, counted."""
 
     port: int
-    target: int
     counted: int = 0
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Relay until the block ends."""
-        with socket.create_server(("127.0.0.1", self.port)) as server:
+        with socket.create_server((RELAY, self.port)) as server:
             threading.Thread(target=self._accept, args=(server,), daemon=True).start()
             yield
 
@@ -65,7 +69,7 @@ class Relay:
         with suppress(OSError):
             while True:
                 inner, _ = server.accept()
-                outer = socket.create_connection(("127.0.0.1", self.target))
+                outer = socket.create_connection((LOOPBACK, self.port))
                 for ends in ((inner, outer), (outer, inner)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
@@ -90,18 +94,13 @@ def steady(rows: list[dict[str, str]]) -> float:
 
 def ours(folder: Path, plan: Plan) -> tuple[float, float]:
     """Return a round's seconds and the bytes on the wire over those of the payload."""
-    federation = found(folder, plan)
-    relay = Relay(free_port(), int(federation.address.partition(":")[2]))
+    federation = found(folder, plan, by_command, RELAY)
+    relay = Relay(int(federation.address.partition(":")[2]))
     with ExitStack() as stack:
         stack.enter_context(relay.open())
-        stack.enter_context(up(("server.cli", federation.server)))
+        stack.enter_context(up((SERVER, federation.server)))
         await_health(federation)
-        homes = []
-        for name in plan.names:
-            file = federation.institution(name) / "client.toml"
-            file.write_text(file.read_text().replace(federation.address, f"127.0.0.1:{relay.port}"))
-            homes.append(("client.cli", federation.institution(name)))
-        stack.enter_context(up(*homes))
+        stack.enter_context(up(*((CLIENT, federation.institution(name)) for name in plan.names)))
         before = relay.counted
         ended = operate(federation.server, "start", "--wait", "--run", "bench")
         if ended.returncode:
@@ -114,11 +113,13 @@ def ours(folder: Path, plan: Plan) -> tuple[float, float]:
 
 def stock(folder: Path, plan: Plan) -> float:
     """Return a round's seconds on stock SuperNodes."""
-    (folder / "plan.toml").write_text(plan.to_toml())
+    federation = found(folder, plan, by_command)
     with Engine(folder) as engine:
-        for name, file in write_institutions(folder, dict.fromkeys(plan.names, plan)).items():
+        for name in plan.names:
+            file = federation.institution(name) / "client.toml"
             engine.start_supernode(name, file, stock=True)
-        ended = engine.run(folder / "plan.toml", folder / "roster.json", folder / "out", 900)
+        agreed = (federation.server / "plan.toml", federation.server / "roster.json")
+        ended = engine.run(*agreed, folder / "out", 900)
     if ended.status != "finished:completed":
         raise SystemExit(ended.log)
     return steady(rows_of(folder / "out"))

@@ -17,7 +17,7 @@ from common.consent.approval import (
     require_no_return,
     retired_after,
 )
-from common.consent.enrolment import Enrolment
+from common.consent.enrolment import Enrolment, require_name
 from common.consent.refusals import MalformedError, NotApprovedError
 from common.crypto import node_keys
 from common.crypto.roster import Roster
@@ -74,8 +74,10 @@ class Home:
         ``choose`` is asked for their passphrase, if keys can be made.
 
         Raises:
-            ConfigError: there are keys already.
+            ConfigError: there are keys already, or the name cannot be a member's.
         """
+        # Before any file: keys without their request could neither be used nor made again.
+        require_name(name)
         self.path.mkdir(parents=True, exist_ok=True)
         return self._create("", name, stream, choose)
 

@@ -16,6 +16,7 @@ from common.console import tell
 from common.crypto.roster import Roster
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
+from common.parsing import read_bytes
 from common.secret_files import new_passphrase
 
 CLIENT_FILE = "client.toml"
@@ -61,7 +62,7 @@ def join(
 ) -> None:
     """Check a bundle and show what it asks for; only approve makes it hold."""
     place = _home(home)
-    shown = place.join(bundle.read_bytes(), int(time.time()))
+    shown = place.join(read_bytes(bundle), int(time.time()))
     _tell_charter(shown, place.name)
     if shown.in_force:
         typer.echo("Nothing here needs approval: it holds from the next round.")

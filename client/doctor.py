@@ -3,15 +3,16 @@
 import ssl
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
 
 from client.config import ServerConfig, load_config, load_institution
+from client.consent import read_pin
 from common import checkup
-from common.checkup import BAD, GOOD, SKEW_SECONDS, Finding
+from common.checkup import BAD, GOOD, NOTE, SKEW_SECONDS, SOON, Finding
 from common.errors import ConfigError, FedpruneError
 from common.processes import is_up
 
@@ -32,9 +33,11 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
         yield Finding("client.toml", BAD, str(error), "approve a plan, or mend the file")
         return
     if config.server is None:
-        yield Finding("server", BAD, "client.toml names none", "name [server] and its address")
+        remedy = "join a bundle and approve it, or name [server] and its address"
+        yield Finding("server", BAD, "client.toml names none", remedy)
     else:
         yield from _server(home, config.server)
+    yield from _consent(home, now)
     yield from _data(home)
     running = "`up` runs" if is_up(home) else "`up` does not run"
     yield Finding("processes", GOOD, running)
@@ -65,6 +68,20 @@ def _server(home: Path, server: ServerConfig) -> Iterator[Finding]:
         yield Finding("clock", BAD, said, "set this machine's clock by NTP: signed calls expire")
     else:
         yield Finding("clock", GOOD, f"within {SKEW_SECONDS:g} s of the server's")
+
+
+def _consent(home: Path, now: datetime) -> Iterator[Finding]:
+    """Look at what was approved by a bundle; who names plan and roster by hand has none."""
+    if (pin := read_pin(home)) is None:
+        return
+    ends = datetime.fromtimestamp(pin.expires, UTC)
+    remedy = "have the operators publish anew, join that bundle and approve it"
+    if ends <= now:
+        yield Finding("consent", BAD, f"expired on {ends:%Y-%m-%d}", remedy)
+    else:
+        soon = ends - now < SOON
+        state, remedy = (NOTE, remedy) if soon else (GOOD, "")
+        yield Finding("consent", state, f"holds until {ends:%Y-%m-%d}", remedy)
 
 
 def _data(home: Path) -> Iterator[Finding]:

@@ -42,7 +42,10 @@ def up(home: Path) -> None:
     home = home.resolve()
     server = load_config(home / "client.toml").server
     if server is None:
-        raise ConfigError(f"{home / 'client.toml'}: name the [server] and its address")
+        raise ConfigError(
+            f"{home / 'client.toml'}: no server is known: fedprune-client join a bundle, then"
+            " approve, or name the [server] and its address"
+        )
     key = home / "node.key"
     if not key.is_file() or key.stat().st_mode & 0o777 & ~OWNER_ONLY:
         raise ConfigError(f"{key}: no private key that its owner alone can read: chmod 0600 {key}")

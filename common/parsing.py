@@ -37,13 +37,21 @@ def _in_words(problem: ErrorDetails) -> str:
     return f"{where} {number}".strip() + ": " * bool(where) + told
 
 
+def read_bytes(path: Path, kind: type[ConfigError] = ConfigError) -> bytes:
+    """Return a file that somebody named; raise ``kind`` naming it, the fault and the remedy."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise kind(f"{path}: no such file: check the path") from error
+    except OSError as error:
+        raise kind(f"{path}: {error.strerror}: name a file that can be read") from error
+
+
 def read_toml(parse: Callable[[dict[str, Any]], T], path: Path, kind: type[ConfigError]) -> T:
     """Return what ``parse`` makes of a TOML file; raise ``kind`` naming the file and the fault."""
     try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise kind(f"{path}: no such file: check the path") from error
+        fields = tomllib.loads(read_bytes(path, kind).decode())
     # ValueError: not UTF-8, not TOML, or a number of thousands of digits.
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise kind(f"{path}: not readable as TOML: {error}") from error
     return validated(parse, fields, str(path), kind)

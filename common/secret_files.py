@@ -82,7 +82,10 @@ def read_secret(path: Path, ask: Ask = ask_passphrase) -> bytes:
                 )
             data = file.read()
     except OSError as error:
-        raise ConfigError(f"{path}: keys cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"{path}: keys cannot be read: {error.strerror}: restore them from the backup, or name"
+            " another folder by --home"
+        ) from error
     if not is_locked(data):
         return data
     if not (passphrase := ask()):

@@ -9,7 +9,7 @@ import typer
 from cryptography import x509
 
 from common.consent.acts import Charter, Proposal, charter_of
-from common.consent.enrolment import Enrolment
+from common.consent.enrolment import Enrolment, require_name
 from common.consent.operators import Operators
 from common.consent.refusals import MalformedError
 from common.console import tell
@@ -17,7 +17,7 @@ from common.crypto.keys import KEY_SIZE, verifying_key
 from common.durable import write_atomically
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
-from common.parsing import validated
+from common.parsing import read_bytes, validated
 from common.plan import load_plan
 from common.secret_files import (
     create_secret,
@@ -121,6 +121,7 @@ def operator(
     name: Annotated[str, typer.Option(help="The operator's name.")], home: Folder = HERE
 ) -> None:
     """Make the signing key of an operator who does not run the server."""
+    require_name(name)
     if (home / OPERATOR_KEY).exists():
         raise ConfigError(f"{home / OPERATOR_KEY}: exists already: an operator has one key")
     private = _stream()(KEY_SIZE)
@@ -134,7 +135,7 @@ def admit(
     home: Folder = HERE,
 ) -> None:
     """Propose a member, or a member's new keys, and sign that."""
-    asked, place = Enrolment.from_bytes(request.read_bytes()), ServerHome(home)
+    asked, place = Enrolment.from_bytes(read_bytes(request)), ServerHome(home)
     _propose(place, founding.propose_admission(place, asked), f"admit-{asked.name}")
 
 
@@ -184,7 +185,7 @@ def sign(file: File, home: Folder = HERE) -> None:
 
 def show(file: Annotated[Path, typer.Argument(help="A request, proposal or bundle.")]) -> None:
     """Show what a file asks for, in plain words, and who signed it."""
-    data = file.read_bytes()
+    data = read_bytes(file)
     try:
         request = Enrolment.from_bytes(data)
     except MalformedError:
@@ -265,7 +266,7 @@ def _tell_operator(name: str, key: str) -> None:
 
 
 def _read(file: Path) -> Proposal:
-    return Proposal.from_bytes(file.read_bytes())
+    return Proposal.from_bytes(read_bytes(file))
 
 
 def _number(proposal: Proposal) -> int:

@@ -407,6 +407,17 @@ def test_keys_open_to_others_are_not_used(federation: Federation) -> None:
     refused(federation.do("ash", "rotate"), "keys.json: mode 0640 lets others")
 
 
+def test_what_a_person_mistypes_leaves_no_trace(fresh: Federation) -> None:
+    told = fresh.do("oak", "init", "--name", "oak & sons")
+    refused(told, "'oak & sons' is no name: take up to 63 of a-z")
+    good(fresh.do("oak", "init", "--name", "oak"))
+    told = fresh.do("ash", "join", fresh.path / "gone.json")
+    refused(told, "gone.json: no such file: check the path")
+    assert not (fresh.at("ash") / "pending.json").exists()
+    told = fresh.do("ash", "up")
+    refused(told, "no server is known: fedprune-client join a bundle, then approve")
+
+
 def test_nothing_approved_opens_nothing(fresh: Federation) -> None:
     with pytest.raises(ConfigError, match="no plan was approved: fedprune-client join"):
         opened(fresh, "ash")

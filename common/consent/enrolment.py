@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Annotated, Self, final
+import re
+from typing import Annotated, Final, Self, final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, ValidationError
@@ -12,9 +13,18 @@ from common.crypto import node_keys
 from common.crypto.body import Body, Key, Signature, hash_facts
 from common.crypto.keys import SIGNED_ENROLMENT, SIGNED_SUCCESSION, sign, verify
 from common.crypto.roster import Identity, Member, Roster
-from common.errors import ProtocolError
+from common.errors import ConfigError, ProtocolError
 
-MemberName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+_NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+MemberName = Annotated[str, Field(pattern=_NAME)]
+
+
+def require_name(name: str) -> None:
+    """Raise `ConfigError` unless members and operators may be called this."""
+    if not re.fullmatch(_NAME, name):
+        raise ConfigError(
+            f"{name!r} is no name: take up to 63 of a-z, 0-9, '_' and '-', a letter or digit first"
+        )
 
 
 @final

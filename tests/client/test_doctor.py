@@ -1,3 +1,4 @@
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -5,16 +6,21 @@ import pytest
 
 from client.doctor import examine
 from common.checkup import Finding
-from tests.deployment.federation import found, make_plan
+from tests.deployment.federation import Federation, found, make_plan
 
 NOW = datetime.now(UTC)
 UNREACHED = {"server"}
 """No server runs here."""
 
 
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    return found(tmp_path_factory.mktemp("founded"), make_plan())
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return found(tmp_path, make_plan()).institution("bank-00")
+def home(founded: Federation, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(founded.institution("bank-00"), tmp_path / "bank-00"))
 
 
 def bad(home: Path, now: datetime = NOW) -> dict[str, Finding]:
@@ -27,8 +33,13 @@ def test_a_server_that_is_down_is_all_that_a_sound_home_lacks(home: Path) -> Non
     assert "is the server up?" in found["server"].remedy
 
 
-def test_an_authority_runs_out(home: Path) -> None:
-    assert set(bad(home, NOW + timedelta(days=400))) == {"ca.pem"} | UNREACHED
+def test_consent_and_authority_run_out(home: Path) -> None:
+    soon = {found.what: found for found in examine(home, NOW + timedelta(days=70))}
+    assert soon["consent"].state == "note"
+    later = bad(home, NOW + timedelta(days=100))
+    assert set(later) == {"consent"} | UNREACHED
+    assert "approve it" in later["consent"].remedy
+    assert set(bad(home, NOW + timedelta(days=3700))) == {"ca.pem", "consent"} | UNREACHED
 
 
 def test_a_node_key_open_to_others_is_told(home: Path) -> None:

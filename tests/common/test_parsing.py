@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from common.errors import ConfigError, PlanError, SchemaError
-from common.parsing import read_toml, validated
+from common.parsing import read_bytes, read_toml, validated
 
 
 class Inner(BaseModel):
@@ -85,8 +85,15 @@ def test_file_that_is_no_toml(tmp_path: Path, text: str | bytes) -> None:
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=r"gone\.toml: no such file: check the path$"):
         read_toml(Outer.model_validate, tmp_path / "gone.toml", SchemaError)
-    with pytest.raises(SchemaError, match="not readable as TOML"):
+    with pytest.raises(SchemaError, match=r"directory: name a file that can be read$"):
         read_toml(Outer.model_validate, tmp_path, SchemaError)
+
+
+def test_a_named_file_is_read_whatever_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xff\0")
+    assert read_bytes(tmp_path / "a.json") == b"\xff\0"
+    with pytest.raises(ConfigError, match=r"gone\.json: no such file: check the path$"):
+        read_bytes(tmp_path / "gone.json")
 
 
 @pytest.mark.parametrize("kind", [ConfigError, PlanError, SchemaError])

@@ -17,6 +17,7 @@ from tests.support import WIDTH, small_examples
 
 ROOT = Path(__file__).resolve().parents[2]
 GUARDED = ("client", "common/privacy", "common/crypto", "common/entropy.py")
+INSTALLED = ("client", "common", "server")
 GENERATORS = {
     "random",  # the module, numpy.random, and Tensor.random_
     "random_",
@@ -71,6 +72,13 @@ def guarded() -> list[Path]:
 @pytest.mark.parametrize("file", guarded(), ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_generator_but_the_stream(file: Path) -> None:
     assert generators(file.read_text()) == set()
+
+
+def test_no_seeded_source_is_made_where_records_are() -> None:
+    # Simulations and tests make theirs in code, so no setting of a bank's could ask for one.
+    files = [file for side in INSTALLED for file in sorted((ROOT / side).rglob("*.py"))]
+    naming = [file.relative_to(ROOT) for file in files if "SeededEntropy" in file.read_text()]
+    assert naming == [Path("common/entropy.py")]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A server's and three institutions' directories, as their founding leaves them, and their `up`."""
+"""A server's and its members' directories, founded by the commands they type, and their `up`."""
 
 import os
 import signal
@@ -6,37 +6,33 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import tomli_w
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
-from cryptography.x509.oid import NameOID
 
-from client.keys import create_identity
-from common.crypto.roster import Roster
-from common.entropy import SystemEntropy
-from common.plan import Plan, plan_from_dict
+from client.cli import main as client_main
+from common.crypto import node_keys
+from common.plan import Plan, load_plan, plan_from_dict
 from common.processes import write_secret
-from server.desk import free_port
+from server import certificates
+from server.cli import main as server_main
+from server.desk import LOOPBACK, free_port
+from server.home import ServerHome
 from simulations.consortium import consortium
-from tests.commands import ROOT
+from tests.commands import ROOT, invoke
 
 STOP_SECONDS = 60.0
+COMMAND_SECONDS = 150.0
 DAY = timedelta(days=1)
+
+SERVER, CLIENT = "server.cli", "client.cli"
+"""The modules of the two commands."""
 
 ROUNDS = 3
 NAMES = ("bank-00", "bank-01", "bank-02")
@@ -59,38 +55,6 @@ def make_plan(epsilon: float = 1.5, hidden: tuple[int, ...] = (16,), rounds: int
     )
 
 
-def write_institutions(folder: Path, approved: Mapping[str, Plan]) -> dict[str, Path]:
-    """Write each institution's table, the plan it approved and its ``client.toml``."""
-    identities = {}
-    for name in approved:
-        (folder / name).mkdir()
-        keys = folder / name / "keys.json"
-        identities[name] = create_identity(keys, SystemEntropy().stream("identity"))
-    roster = Roster(members={name: own.member(name) for name, own in identities.items()})
-    (folder / "roster.json").write_bytes(roster.to_bytes())
-    tables = consortium(institutions=len(NAMES), loans=400, sizes="equal")
-    files = {}
-    for name, plan in approved.items():
-        home = folder / name
-        tables[name].to_csv(home / "loans.csv", index=False)
-        (home / "plan.toml").write_text(plan.to_toml())
-        settings = {
-            "name": name,
-            "plan": "plan.toml",
-            "plan_hash": plan.digest(),
-            "data": "loans.csv",
-            "membership": {
-                "keys": "keys.json",
-                "roster": "../roster.json",
-                "roster_hash": roster.digest,
-            },
-            "ledger": {"table": "loans", "limits": {"plan": 9.5, "year": 9.5, "accountant": "rdp"}},
-        }
-        files[name] = home / "client.toml"
-        files[name].write_text(tomli_w.dumps(settings))
-    return files
-
-
 def processes_of(folder: Path) -> list[str]:
     """Return the processes whose environment names ``folder``; no zombie's does."""
     found = []
@@ -103,31 +67,41 @@ def processes_of(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority of a test."""
+    """A certificate authority that no member pinned."""
 
-    key: ec.EllipticCurvePrivateKey
+    key: certificates.Key
     certificate: x509.Certificate
 
     @classmethod
     def make(cls) -> "Authority":
-        key = ec.generate_private_key(ec.SECP384R1())
-        return cls(key, _certificate(key, key, "authority", "authority", 365 * DAY, ca=True))
+        return cls(*certificates.new_authority("other", int(time.time()), os.urandom))
 
     @property
     def pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
+        return certificates.certificate_pem(self.certificate)
 
-    def issue(self, home: Path, valid: timedelta = 365 * DAY) -> None:
+    def issue(self, home: Path, valid: timedelta = certificates.SERVER_DAYS * DAY) -> None:
         """Write ``server.pem`` and ``server.key`` for loopback; a negative ``valid`` is past."""
-        key = ec.generate_private_key(ec.SECP384R1())
-        made = _certificate(key, self.key, "server", "authority", valid, ca=False)
-        (home / "server.pem").write_bytes(made.public_bytes(Encoding.PEM))
-        write_secret(home / "server.key", _private(key, PrivateFormat.PKCS8))
+        since = valid - certificates.SERVER_DAYS * DAY
+        at, own = int(time.time() + since.total_seconds()), (self.key, self.certificate)
+        key, made = certificates.new_server(LOOPBACK, own, at, os.urandom)
+        (home / "server.pem").write_bytes(certificates.certificate_pem(made))
+        write_secret(home / "server.key", certificates.key_pem(key))
+
+
+def make_node_key(home: Path) -> None:
+    """Write ``node.key`` and ``node.key.pub`` of nobody who was admitted."""
+    key = node_keys.generate_key(os.urandom)
+    write_secret(home / "node.key", node_keys.private_file(key))
+    (home / "node.key.pub").write_text(node_keys.public_line(key))
 
 
 @dataclass(frozen=True)
 class Federation:
-    """The directories of a server and its institutions below one folder."""
+    """The directories of a server and its institutions below one folder.
+
+    ``plan`` is the one that was published: it names the operators, whose keys `init` made.
+    """
 
     folder: Path
     plan: Plan
@@ -141,35 +115,115 @@ class Federation:
         return self.folder / name
 
 
-def found(folder: Path, plan: Plan) -> Federation:
-    """Write everything that a server and the plan's institutions need to start."""
-    federation = Federation(folder, plan, f"127.0.0.1:{free_port()}")
-    home, authority = federation.server, Authority.make()
-    (home / "members").mkdir(parents=True)
-    authority.issue(home)
-    for name in ("ca.key", "operator.key"):
-        write_secret(home / name, _private(authority.key, PrivateFormat.PKCS8))
-    (home / "ca.pem").write_bytes(authority.pem)
-    settings = {"address": federation.address, "listen": "127.0.0.1"}
-    (home / "server.toml").write_text(tomli_w.dumps(settings))
-    (home / "plan.toml").write_text(plan.to_toml())
-    for name, file in write_institutions(folder, dict.fromkeys(plan.names, plan)).items():
-        with file.open("a") as text:
-            text.write(f'\n[server]\naddress = "{federation.address}"\n')
-        (file.parent / "ca.pem").write_bytes(authority.pem)
-        make_node_key(file.parent)
-        public = (file.parent / "node.key.pub").read_bytes()
-        (home / "members" / f"{name}.pub").write_bytes(public)
-    (home / "roster.json").write_bytes((folder / "roster.json").read_bytes())
-    return federation
+@dataclass(frozen=True)
+class Step:
+    """A command that somebody types, and what that does in plain words."""
+
+    words: str
+    module: str
+    home: Path
+    arguments: tuple[object, ...]
+
+    @property
+    def line(self) -> str:
+        """The command as it is typed."""
+        program = {SERVER: "fedprune-server", CLIENT: "fedprune-client"}[self.module]
+        return " ".join(map(str, (program, *self.arguments, "--home", self.home)))
 
 
-def make_node_key(home: Path) -> None:
-    """Write ``node.key`` and ``node.key.pub``, as ``ssh-keygen -t ecdsa -b 384`` does."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    write_secret(home / "node.key", _private(key, PrivateFormat.OpenSSH))
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    (home / "node.key.pub").write_bytes(public)
+Perform = Callable[[Step], object]
+
+
+def in_process(step: Step) -> None:
+    """Perform a step at the price of its work, without a start of Python."""
+    main = {SERVER: server_main, CLIENT: client_main}[step.module]
+    done = invoke(main, *step.arguments, "--home", step.home)
+    assert done.code == 0, f"{step.line}: {done.err}"
+
+
+def by_command(step: Step) -> str:
+    """Perform a step in a process of its own; return what it said."""
+    done = command(step.module, step.home, *step.arguments)
+    if done.returncode:
+        raise SystemExit(f"{step.line}: {done.stderr}")
+    return done.stdout
+
+
+def command(module: str, home: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run one of the commands on the directory ``home``."""
+    return subprocess.run(
+        (sys.executable, "-m", module, *map(str, arguments), "--home", str(home)),
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+
+
+def found(
+    folder: Path, plan: Plan, perform: Perform = in_process, host: str = LOOPBACK
+) -> Federation:
+    """Found a federation of the plan's institutions, who approve it; they dial ``host``."""
+    federation = Federation(folder, plan, f"{host}:{free_port()}")
+    for step in founding(federation):
+        perform(step)
+    return publish(federation, plan, perform)
+
+
+def founding(federation: Federation) -> Iterator[Step]:
+    """Yield what the people type until all are admitted; what they write by hand is written."""
+    server, names = federation.server, federation.plan.names
+    yield Step(
+        "The central bank makes an authority, a certificate, an operator's key and a plan to fill.",
+        SERVER,
+        server,
+        ("init", "--name", federation.plan.name, "--address", federation.address),
+    )
+    with (server / "server.toml").open("a") as settings:
+        settings.write(f'listen = "{LOOPBACK}"\n')
+    tables = consortium(institutions=len(names), loans=400, sizes="equal").values()
+    for name, table in zip(names, tables, strict=True):
+        home = federation.institution(name)
+        made = f"{name} makes its keys, which stay on its machine, and a request without secrets."
+        yield Step(made, CLIENT, home, ("init", "--name", name))
+        table.to_csv(home / "loans.csv", index=False)
+        limits = {"plan": 9.5, "year": 9.5, "accountant": "rdp"}
+        settled = {
+            "name": name,
+            "data": "loans.csv",
+            "ledger": {"table": "loans", "limits": limits},
+        }
+        (home / "client.toml").write_text(tomli_w.dumps(settled))
+        admitted = f"The central bank admits {name} and registers its node's key."
+        yield Step(admitted, SERVER, server, ("admit", home / "request.json"))
+
+
+def publish(
+    federation: Federation,
+    plan: Plan,
+    perform: Perform = in_process,
+    approving: tuple[str, ...] | None = None,
+) -> Federation:
+    """Fill in the plan under the operators that there are, publish it and have it approved."""
+    file, board = federation.server / "plan.toml", ServerHome(federation.server).operators
+    file.write_text(plan.model_copy(update={"operators": board}).to_toml())
+    for step in agreeing(federation, plan.names if approving is None else approving):
+        perform(step)
+    return Federation(federation.folder, load_plan(file), federation.address)
+
+
+def agreeing(federation: Federation, names: tuple[str, ...]) -> Iterator[Step]:
+    """Yield what the people type until a plan is published and approved."""
+    published = "The central bank signs the members' keys and the plan: the bundle to join by."
+    yield Step(published, SERVER, federation.server, ("publish",))
+    for name in names:
+        home = federation.institution(name)
+        shown = f"{name} checks the bundle and is shown what it asks for."
+        yield Step(shown, CLIENT, home, ("join", federation.server / "bundle.json"))
+        yield Step(f"{name} approves it: plan, members, authority.", CLIENT, home, ("approve",))
 
 
 @contextmanager
@@ -227,41 +281,3 @@ def tails(home: Path, lines: int = 40) -> str:
         f"--- {log.relative_to(home.parent)}\n" + "\n".join(log.read_text().splitlines()[-lines:])
         for log in logs
     )
-
-
-def _private(key: ec.EllipticCurvePrivateKey, form: PrivateFormat) -> bytes:
-    return key.private_bytes(Encoding.PEM, form, NoEncryption())
-
-
-def _certificate(
-    key: ec.EllipticCurvePrivateKey,
-    signer: ec.EllipticCurvePrivateKey,
-    subject: str,
-    issuer: str,
-    valid: timedelta,
-    *,
-    ca: bool,
-) -> x509.Certificate:
-    now = datetime.now(UTC)
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, n)]) for n in (subject, issuer)]
-    builder = (
-        x509.CertificateBuilder(serial_number=x509.random_serial_number())
-        .subject_name(names[0])
-        .issuer_name(names[1])
-        .public_key(key.public_key())
-        .not_valid_before(now + min(valid, timedelta()) - DAY)
-        .not_valid_after(now + valid)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
-            critical=False,
-        )
-    )
-    if ca:
-        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        builder = builder.add_extension(usage, critical=True)
-    else:
-        loopback = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-        builder = builder.add_extension(loopback, critical=False)
-    return builder.sign(signer, hashes.SHA256())

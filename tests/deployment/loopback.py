@@ -1,44 +1,82 @@
-"""A whole federation on this machine, as `make federation` runs it: founded, run, taken down."""
+"""A whole federation on this machine, as `make federation` runs it: founded, run, taken down.
 
-import subprocess
+    python -m tests.deployment.loopback [FOLDER]
+
+Everybody types the commands that they would type on their own machines. What is left of it, the
+model among it, stays in FOLDER if one is named.
+"""
+
+import csv
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
-from tests.commands import ROOT
-from tests.deployment.federation import await_health, environment, found, make_plan, tails, up
+from tests.deployment.federation import (
+    CLIENT,
+    SERVER,
+    Step,
+    await_health,
+    by_command,
+    command,
+    found,
+    make_plan,
+    tails,
+    up,
+)
 
 RUN = "loopback"
 
+operate = partial(command, SERVER)
+"""Run `fedprune-server` on a directory."""
 
-def operate(home: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Run `fedprune-server` on the directory ``home``."""
-    return subprocess.run(
-        (sys.executable, "-m", "server.cli", *map(str, arguments), "--home", str(home)),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+
+def shown(step: Step) -> None:
+    """Tell who does what, and do it."""
+    print(f"{step.words}\n  $ {step.line}", flush=True)
+    by_command(step)
 
 
 def main(folder: Path) -> None:
     """Train and prune with three institutions on the embedded data."""
-    federation = found(folder, make_plan())
-    server = federation.server
-    homes = [("client.cli", federation.institution(name)) for name in federation.plan.names]
-    with up(("server.cli", server)):
+    began = time.monotonic()
+    federation = found(folder, make_plan(), shown)
+    server, names = federation.server, federation.plan.names
+    homes = [(CLIENT, federation.institution(name)) for name in names]
+    print("The central bank starts its server, and the institutions their nodes.")
+    print("  $ fedprune-server up; fedprune-client up", flush=True)
+    with up((SERVER, server)):
         await_health(federation)
         with up(*homes):
-            ended = operate(server, "start", "--wait", "--run", RUN)
+            arguments = ("start", "--wait", "--run", RUN)
+            try:
+                shown(Step("The central bank starts a run and waits.", SERVER, server, arguments))
+            except SystemExit as error:
+                raise SystemExit(f"{error}{tails(server)}") from None
             print(operate(server, "status").stdout)
-            if ended.returncode:
-                raise SystemExit(ended.stderr + tails(server))
-    print((server / "runs" / RUN / "rounds.csv").read_text())
+    print("All processes have stopped.")
+    tell(server / "runs" / RUN, federation.plan.training.rounds)
+    print(f"All of it took {time.monotonic() - began:.0f} s.")
+
+
+def tell(out: Path, rounds: int) -> None:
+    """Print what a run gave."""
+    rows = list(csv.DictReader((out / "rounds.csv").read_text().splitlines()))
+    for row in rows[:rounds]:
+        print(
+            f"Round {row['round']}: {row['survivors']} institutions trained;"
+            f" {int(row['weights_kept']):,} weights, {int(row['bytes_up']):,} bytes from each."
+        )
+    last = rows[-1]
+    auc, sd = float(last["auc_test"]), float(last["auc_test_sd"])
+    left = f"{int(last['weights_kept']):,} weights are left, {float(last['sparsity']):.0%} are gone"
+    print(f"The model: {left}; ROC-AUC {auc:.3f} on test rows, give or take {sd:.3f}.")
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        main(Path(name))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            main(Path(name))

@@ -13,20 +13,21 @@ from common.pruning.masks import unpack_mask
 from common.pruning.rules import deepest
 from common.pruning.schedules import sparsity_after
 from tests.deployment.engine import Engine
-from tests.deployment.federation import NAMES, ROUNDS, make_plan, processes_of, write_institutions
+from tests.deployment.federation import NAMES, ROUNDS, found, make_plan, processes_of, publish
 
 pytestmark = pytest.mark.timeout(240)
 
 
 def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path) -> None:
-    plan, out = make_plan(), tmp_path / "out"
+    federation, out = found(tmp_path, make_plan()), tmp_path / "out"
+    plan = federation.plan
     layout = layout_of(plan.model, plan.schema_.width)
     kept = [round(layout.size * (1 - sparsity_after(plan, done))) for done in range(ROUNDS + 1)]
-    (tmp_path / "plan.toml").write_text(plan.to_toml())
     with Engine(tmp_path) as engine:
-        for name, file in write_institutions(tmp_path, dict.fromkeys(NAMES, plan)).items():
-            engine.start_supernode(name, file)
-        ended = engine.run(tmp_path / "plan.toml", tmp_path / "roster.json", out, seconds=200)
+        for name in plan.names:
+            engine.start_supernode(name, federation.institution(name) / "client.toml")
+        agreed = (federation.server / "plan.toml", federation.server / "roster.json")
+        ended = engine.run(*agreed, out, seconds=200)
         assert ended.status == "finished:completed", ended.log
         rows = list(csv.DictReader((out / "rounds.csv").read_text().splitlines()))
         # A fourth round, without an update, evaluates what three have trained.
@@ -55,15 +56,15 @@ def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path
 
 
 def test_a_run_ends_by_naming_who_approved_another_plan(tmp_path: Path) -> None:
-    plan, other = make_plan(), make_plan(epsilon=9.0)
+    federation = found(tmp_path, make_plan())
+    plan, roster = federation.plan, federation.server / "roster.json"
     (tmp_path / "plan.toml").write_text(plan.to_toml())
+    publish(federation, make_plan(epsilon=9.0), approving=("bank-02",))
     with Engine(tmp_path) as engine:
-        approved = dict.fromkeys(NAMES, plan) | {"bank-02": other}
-        for name, file in write_institutions(tmp_path, approved).items():
+        for name in NAMES:
+            file = federation.institution(name) / "client.toml"
             engine.start_supernode(name, file, stock=True)
-        ended = engine.run(
-            tmp_path / "plan.toml", tmp_path / "roster.json", tmp_path / "out", seconds=150
-        )
+        ended = engine.run(tmp_path / "plan.toml", roster, tmp_path / "out", seconds=150)
         assert ended.status == "finished:failed", ended.log
         assert f"AggregationError: bank-02 approved another plan: agree on {plan.digest()}" in (
             ended.log

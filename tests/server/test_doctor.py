@@ -1,3 +1,4 @@
+import shutil
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,14 @@ from tests.deployment.federation import Authority, Federation, found, make_plan
 NOW = datetime.now(UTC)
 
 
+@pytest.fixture(scope="module")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    return found(tmp_path_factory.mktemp("founded"), make_plan())
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return found(tmp_path, make_plan()).server
+def home(founded: Federation, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(founded.server, tmp_path / "server"))
 
 
 def bad(home: Path, now: datetime = NOW) -> dict[str, Finding]:
@@ -29,7 +35,7 @@ def test_a_certificate_runs_out_with_notice(home: Path) -> None:
     soon = {found.what: found for found in examine(home, NOW + timedelta(days=350))}
     assert soon["server.pem"].state == "note"
     later = bad(home, NOW + timedelta(days=400))
-    assert set(later) == {"ca.pem", "server.pem"}
+    assert set(later) == {"server.pem"}
     assert later["server.pem"].said.startswith("expired on")
     assert "issue a new one" in later["server.pem"].remedy
 
@@ -63,10 +69,8 @@ def test_another_name_is_told(home: Path) -> None:
     assert "not made out to bank.example" in bad(home)["name"].said
 
 
-def test_a_taken_port_is_told(home: Path, tmp_path: Path) -> None:
-    federation = Federation(tmp_path, make_plan(), "")
-    address = (federation.server / "server.toml").read_text().split('"')[1]
-    host, port = address.split(":")
+def test_a_taken_port_is_told(home: Path, founded: Federation) -> None:
+    host, port = founded.address.split(":")
     with socket.create_server((host, int(port))):
         assert set(bad(home)) == {"port"}
 

@@ -254,6 +254,24 @@ def test_keys_open_to_others_are_not_used(federation: Federation, file: str) -> 
     refused(federation.operate(*command), f"{file}: mode 0644 lets others at the private keys")
 
 
+@pytest.mark.parametrize("command", ["admit", "sign", "apply", "show"])
+def test_a_file_that_is_not_there_is_answered_by_a_remedy(
+    federation: Federation, command: str
+) -> None:
+    home = () if command == "show" else ("--home", federation.server)
+    gone = invoke(main, command, federation.path / "gone.json", *home)
+    refused(gone, "gone.json: no such file: check the path")
+    refused(invoke(main, command, federation.path, *home), "name a file that can be read")
+
+
+def test_a_folder_without_keys_is_answered_by_a_remedy(tmp_path: Path) -> None:
+    told = invoke(main, "rotate", "--home", tmp_path)
+    refused(told, "No such file or directory: restore them from the backup, or name another folder")
+    named = invoke(main, "operator", "--name", "Bob B", "--home", tmp_path / "bob")
+    refused(named, "'Bob B' is no name: take up to 63 of a-z")
+    assert not (tmp_path / "bob").exists()
+
+
 def test_show_tells_of_every_file_that_is_sent(federation: Federation) -> None:
 
     good(federation.operate("revoke", "elm"))
