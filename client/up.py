@@ -34,7 +34,10 @@ def children(home: Path, server: ServerConfig, port: int) -> list[Child]:
         *("--isolation", "process", "--superexec-auth-secret-file", secret),
     )
     here = (str(home / "client.toml"), f"{LOOPBACK}:{port}", secret)
-    return [Child("supernode", node), Child("executor", (*python, "client.executor", *here))]
+    # A SuperNode waits for the reply of an executor that died, for a minute or for ever, and hands
+    # out no further message meanwhile. One that signs off and comes back has lost nothing else.
+    executor = Child("executor", (*python, "client.executor", *here), takes=("supernode",))
+    return [Child("supernode", node), executor]
 
 
 def up(home: Path) -> None:

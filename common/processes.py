@@ -44,10 +44,14 @@ _LIBC = ctypes.CDLL(None)
 
 @dataclass(frozen=True)
 class Child:
-    """A process by its name, which names its log too, and its command."""
+    """A process by its name, which names its log too, and its command.
+
+    ``takes`` names children that are started anew whenever this one has ended by itself.
+    """
 
     name: str
     command: Sequence[str]
+    takes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -86,7 +90,8 @@ class Supervisor:
             self.logs.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
             while not self._stopping:
                 for one in kept:
-                    self._keep(one)
+                    for name in self._keep(one):
+                        self._restart(next(other for other in kept if other.child.name == name))
                 self.tick()
                 time.sleep(TICK_SECONDS)
         finally:
@@ -100,13 +105,20 @@ class Supervisor:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _keep(self, one: _Kept) -> None:
-        name, now = one.child.name, self.clock()
+    def _restart(self, one: _Kept) -> None:
+        if one.process is not None:
+            _end(one.process)
+            one.process, one.due = None, self.clock()
+            log.info("%s starts again too", one.child.name)
+
+    def _keep(self, one: _Kept) -> tuple[str, ...]:
+        """Start or restart a child that is due; return who is to start again for its end."""
+        name, now, ended = one.child.name, self.clock(), False
         path = self.logs / f"{name}.log"
         if one.process is not None and (code := one.process.poll()) is not None:
             # What it has started itself may live on.
             _end(one.process)
-            one.process = None
+            one.process, ended = None, True
             one.failures, pause = self.backoff.after(one.failures, now - one.started)
             if code == 0:
                 one.failures, pause = 0, self.backoff.first
@@ -117,6 +129,7 @@ class Supervisor:
         if one.process is None and now >= one.due:
             one.process, one.started = self._start(one.child, path), now
         _rotate(path)
+        return one.child.takes if ended else ()
 
     def _start(self, child: Child, path: Path) -> subprocess.Popen[bytes]:
         # Appending, so that a log emptied below is written from its start again.

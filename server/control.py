@@ -33,7 +33,7 @@ from common.errors import ConfigError, FedpruneError
 from server.desk import RUN_KEY, Desk
 
 ONLINE, UNREGISTERED, FINISHED = "online", "unregistered", "finished"
-COMPLETED = "completed"
+RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 START_SECONDS = 60.0
 """Until SuperLink answers after its start, on a machine with other things to do."""
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -34,6 +35,7 @@ from flwr.supercore.interceptors import (
 )
 from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
+from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
@@ -42,8 +44,9 @@ from common.console import log_to_file
 from common.errors import ConfigError, FedpruneError
 from common.waiting import Pause, look_again_after
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
-from server.desk import RUN_KEY, RUN_NAME
+from server.desk import RUN_KEY, RUN_NAME, find_desk
 from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
+from server.recovery import INTERRUPTED, resume_interrupted
 
 log = logging.getLogger("fedprune.server")
 
@@ -56,6 +59,17 @@ class Executor:
         self._home, self._superlink, self._server = home, superlink, server
         self._certificate = (home / "state" / "desk.pem").read_bytes()
         self._secret = (home / "state" / "executor.secret").read_bytes()
+
+    def resume(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Have the runs go on that an earlier process of this executor left unfinished."""
+        desk, pause = find_desk(self._home), Pause(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            try:
+                with desk.control() as control:
+                    return resume_interrupted(control, self._home / "runs")
+            except httpx.TransportError:
+                log.debug("SuperLink does not answer")
+            sleep(pause.next())
 
     def acquire(self, sleep: Callable[[float], None] = time.sleep) -> str:
         """Wait for a task; return the token that stands for it."""
@@ -78,7 +92,9 @@ class Executor:
         # A SuperLink that starts again in the middle of a run is waited for.
         retry = make_simple_http_retry_invoker()
         with self._client(RuntimeTokenHttpInterceptor(token), retry) as client:
-            ended = PushTaskOutputRequest(sub_status=SubStatus.FAILED, details="stopped")
+            ended = PushTaskOutputRequest(
+                sub_status=SubStatus.FAILED, details=f"{INTERRUPTED}the server was stopped"
+            )
             heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
             heartbeat.start()
             try:
@@ -87,13 +103,16 @@ class Executor:
             except FedpruneError as error:
                 log.error("the run failed: %s", error)
                 ended.details = str(error)
+            except RunNotRunningException:
+                log.warning("the run was stopped")
             except Exception as error:
                 log.exception("the run failed")
-                ended.details = type(error).__name__
+                ended.details = INTERRUPTED + type(error).__name__
             finally:
                 if heartbeat.is_running:
                     heartbeat.stop()
-                client.PushTaskOutput(ended)
+                with suppress(RunNotRunningException):
+                    client.PushTaskOutput(ended)
 
     def _run(self, client: RuntimeHttpClient, token: str) -> None:
         given = client.PullTaskInput(PullTaskInputRequest())
@@ -150,6 +169,7 @@ def main(home: str, superlink: str) -> None:
     # As an exception, so that the run is told to be over and its model is written.
     signal.signal(signal.SIGTERM, _leave)
     executor = Executor(Path(home), superlink)
+    executor.resume()
     executor.perform(executor.acquire())
 
 

@@ -1,4 +1,4 @@
-"""`fedprune-server up | start | status | stop | logs | doctor`: a server from day to day."""
+"""`fedprune-server up | start | resume | status | stop | logs | doctor`: from day to day."""
 
 import csv
 import sys
@@ -24,7 +24,7 @@ HERE = Path()
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (up, start, status, stop, logs, doctor):
+    for command in (up, start, resume, status, stop, logs, doctor):
         app.command()(command)
 
 
@@ -44,37 +44,74 @@ def start(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the run.")] = False,
 ) -> None:
     """Start a run of a plan on the server that is up."""
-    from server import control  # noqa: PLC0415
     from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
 
     agreed = load_plan(plan or home / "plan.toml")
-    desk = find_desk(home)
+    find_desk(home)
     name = run or f"{agreed.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if not RUN_NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for a run: up to 64 letters, digits, '_', '.', '-'")
     folder = home / "runs" / name
     if folder.exists():
-        raise ConfigError(f"{folder}: exists: name another run")
+        raise ConfigError(f"{folder}: exists: name another run, or resume this one")
     folder.mkdir(parents=True)
     (folder / "plan.toml").write_text(agreed.to_toml())
+    errors.print(f"plan {agreed.digest()}", markup=False)
+    _begin(home, name, wait=wait)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="Name of the run's directory below runs/.")],
+    home: Home = HERE,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the run.")] = False,
+) -> None:
+    """Go on with a run that ended before its last round, after the last finished one."""
+    from server import control, recovery  # noqa: PLC0415
+    from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
+
+    desk, folder = find_desk(home), home / "runs" / run
+    if not RUN_NAME.fullmatch(run) or not (folder / "plan.toml").is_file():
+        raise ConfigError(f"{run!r} is no run here: see `fedprune-server status`")
     control.await_superlink(desk)
     with control.at(desk) as superlink:
-        number = control.start_run(superlink, name)
-    errors.print(f"plan {agreed.digest()}", markup=False)
+        tries = recovery.tries_of(control.runs(superlink)).get(run)
+    match tries and recovery.standing_of(tries, folder):
+        case recovery.Standing.COMPLETED:
+            raise ConfigError(f"run {run} is complete: start another one")
+        case recovery.Standing.GOING:
+            raise ConfigError(f"run {run} goes on: `fedprune-server stop {run}` first")
+    _begin(home, run, wait=wait)
+
+
+def _begin(home: Path, name: str, *, wait: bool) -> None:
+    """Start the run of a directory; its record says whether anew or from where it was left."""
+    from server import control, recovery  # noqa: PLC0415
+    from server.desk import find_desk  # noqa: PLC0415
+
+    desk = find_desk(home)
+    control.await_superlink(desk)
+    with control.at(desk) as superlink:
+        control.start_run(superlink, name)
     typer.echo(name)
     while wait:
+        control.await_superlink(desk)
         with control.at(desk) as superlink:
-            (ended,) = [one for one in control.runs(superlink) if one.number == number]
-        if ended.finished:
-            if ended.outcome != control.COMPLETED:
-                raise FedpruneError(f"run {name}: {ended.outcome}: {ended.details}")
-            return
+            tries = recovery.tries_of(control.runs(superlink))[name]
+        match recovery.standing_of(tries, home / "runs" / name):
+            case recovery.Standing.COMPLETED:
+                return
+            case recovery.Standing.WAITING:
+                last = tries[-1]
+                raise FedpruneError(
+                    f"run {name}: {last.outcome}: {last.details};"
+                    f" to go on: fedprune-server resume {name}"
+                )
         time.sleep(POLL_SECONDS)
 
 
 def status(home: Home = HERE) -> None:
     """Show which institutions are connected, and how far each run is."""
-    from server import control  # noqa: PLC0415
+    from server import control, recovery  # noqa: PLC0415
     from server.desk import find_desk  # noqa: PLC0415
 
     with control.at(find_desk(home)) as superlink:
@@ -86,14 +123,23 @@ def status(home: Home = HERE) -> None:
         members.add_row(node.name, node.status, since[:19])
     console.print(members)
     shown = Table("run", "state", "rounds", "began")
-    for one in runs:
-        state = f"{one.status} {one.outcome}".strip()
-        rounds = _rounds(home / "runs" / one.name / "rounds.csv") if one.name else 0
-        shown.add_row(one.name, state, str(rounds), one.began[:19])
+    notes = []
+    for name, tries in recovery.tries_of(runs).items():
+        last, folder = tries[-1], home / "runs" / name
+        standing = recovery.standing_of(tries, folder)
+        state = f"{last.status} {last.outcome}".strip()
+        if standing is recovery.Standing.COMPLETED:
+            state = f"{control.FINISHED} {control.COMPLETED}"
+        elif last.details:
+            notes.append(f"{name}: {last.details}")
+        if standing is recovery.Standing.AGAIN:
+            notes.append(f"{name}: goes on by itself")
+        elif standing is recovery.Standing.WAITING:
+            notes.append(f"{name}: to go on: fedprune-server resume {name}")
+        shown.add_row(name, state, str(_rounds(home, name)), tries[0].began[:19])
     console.print(shown)
-    for one in runs:
-        if one.details:
-            console.print(f"{one.name}: {one.details}")
+    for line in notes:
+        console.print(line)
 
 
 def stop(
@@ -138,8 +184,9 @@ def doctor(
     show(examine(home, datetime.now(UTC)), as_json=as_json)
 
 
-def _rounds(path: Path) -> int:
-    if not path.is_file():
+def _rounds(home: Path, name: str) -> int:
+    path = home / "runs" / name / "rounds.csv"
+    if not name or not path.is_file():
         return 0
     with path.open(newline="") as file:
         return sum(1 for _ in csv.DictReader(file))

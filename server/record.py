@@ -16,6 +16,7 @@ it again, since two sums that differ by one of them show it.
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -200,6 +201,15 @@ class RunRecord:
         if events[-1]["event"] == "finished":
             raise _taken(where)
         return events
+
+
+def is_finished(directory: Path) -> bool:
+    """Say whether the last round of the run in ``directory`` is over, and its model written."""
+    path = directory / JOURNAL
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if not lines or not lines[-1].endswith(b"\n"):
+        return False
+    return bool(json.loads(lines[-1])["event"] == "finished")
 
 
 def _taken(where: Path) -> ConfigError:

@@ -1,9 +1,20 @@
 import inspect
 import re
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+from flwr.app import Message, RecordDict
+from flwr.common.constant import Status, SubStatus
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.run import Run, RunNotRunningException
+from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
+from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
-from client.supernode import BUSY_SECONDS, IDLE_SECONDS, paced
+from client.supernode import BUSY_SECONDS, IDLE_SECONDS, UNFINISHED, paced, tidy
 
 
 def test_pauses_grow_while_no_message_comes_and_shrink_with_one() -> None:
@@ -26,3 +37,71 @@ def test_flowers_loop_sleeps_as_this_expects() -> None:
         ("sleep", "0.5"),
         ("sleep", "0.5"),
     ]
+
+
+class Node:
+    """A SuperNode's state, and what its loop does with the one message that is there."""
+
+    def __init__(self) -> None:
+        factory = ObjectStoreFactory()
+        self.store = factory.store()
+        self.state: NodeState = NodeStateFactory(factory).state()
+        self.state.set_node_id(1)
+        self.state.store_run(Run.create_empty(1))
+
+    def pull(self, loop: Callable[..., int | None], *, over: bool) -> Any:
+        def pull_object(_: int, name: str) -> bytes:
+            if over:
+                raise RunNotRunningException
+            return get_all_nested_objects(message)[name].deflate()
+
+        message = Message(RecordDict(), 1, "query")
+        message.metadata.__dict__["_message_id"] = message.object_id
+        tree: ObjectTree = get_object_tree(message)
+        return loop(
+            state=self.state,
+            object_store=self.store,
+            node_config={},
+            receive=lambda: (message, tree),
+            get_run=None,
+            get_fab=None,
+            pull_object=pull_object,
+            confirm_message_received=lambda *_: None,
+            trusted_entities=None,
+        )
+
+    def unfinished(self) -> int:
+        return len(self.state.get_tasks(statuses=UNFINISHED))
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Node:
+    for part in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, part, 1)
+    return Node()
+
+
+LOOP = vars(start_client_internal)["_pull_and_store_message"]
+
+
+def test_flower_leaves_a_task_of_a_run_that_ended(node: Node) -> None:
+    assert node.pull(LOOP, over=True) is None
+    assert node.unfinished() == 1, "Flower has mended it: `tidy` can go"
+
+
+def test_no_task_is_left_of_a_run_that_ended(node: Node) -> None:
+    assert node.pull(tidy(LOOP), over=True) is None
+    assert node.unfinished() == 0
+    assert not node.state.get_messages_legacy()
+
+
+def test_the_task_of_a_message_that_came_stays(node: Node) -> None:
+    assert node.pull(tidy(LOOP), over=False) == 1
+    (task,) = node.state.get_tasks(statuses=UNFINISHED)
+    assert node.state.claim_task(task.task_id)
+    assert node.state.activate_task(task.task_id)
+    # Its reply was sent, and its context is on its way when the next message is given up.
+    assert node.pull(tidy(LOOP), over=True) is None
+    (still,) = node.state.get_tasks(statuses=UNFINISHED)
+    assert (still.task_id, still.status.status) == (task.task_id, Status.RUNNING)
+    assert node.state.finish_task(task.task_id, SubStatus.COMPLETED, "")

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_a_child_that_ends_starts_again_and_the_other_goes_on(tmp_path: Path) ->
     assert seen
     assert not any(map(is_alive, seen))
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_child_that_ends_takes_another_along(tmp_path: Path) -> None:
+    log, taken = tmp_path / "logs" / "brief.log", tmp_path / "logs" / "taken.log"
+    brief = python("brief", "print('started', flush=True); raise SystemExit(3)")
+    keep(
+        tmp_path,
+        python("taken", "import time; print('started', flush=True); time.sleep(60)"),
+        replace(brief, takes=("taken",)),
+        until=lambda: starts(taken) >= 2 and starts(log) >= 2,
+    )
 
 
 def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
