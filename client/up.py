@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from client.config import ServerConfig, load_config
+from common import status
 from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
@@ -34,7 +35,11 @@ def children(home: Path, server: ServerConfig, port: int) -> list[Child]:
         *("--isolation", "process", "--superexec-auth-secret-file", secret),
     )
     here = (str(home / "client.toml"), f"{LOOPBACK}:{port}", secret)
-    return [Child("supernode", node), Child("executor", (*python, "client.executor", *here))]
+    return [
+        Child("supernode", node),
+        Child("executor", (*python, "client.executor", *here)),
+        Child(status.NAME, (*python, "client.health", str(home), server.address)),
+    ]
 
 
 def up(home: Path) -> None:
@@ -54,4 +59,9 @@ def up(home: Path) -> None:
         with socket.socket() as probe:
             probe.bind((LOOPBACK, 0))
             port = int(probe.getsockname()[1])
-        Supervisor(children(home, server, port), home / "logs", flower_environment(home)).run()
+        Supervisor(
+            children(home, server, port),
+            home / "logs",
+            flower_environment(home),
+            state=home / "state",
+        ).run()

@@ -40,10 +40,12 @@ from flwr.superlink.grid import HttpGrid
 
 from common.console import log_to_file
 from common.errors import ConfigError, FedpruneError
+from common.processes import Presence
 from common.waiting import Pause, look_again_after
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
 from server.desk import RUN_KEY, RUN_NAME
 from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
+from server.health import READY
 
 log = logging.getLogger("fedprune.server")
 
@@ -150,6 +152,8 @@ def main(home: str, superlink: str) -> None:
     # As an exception, so that the run is told to be over and its model is written.
     signal.signal(signal.SIGTERM, _leave)
     executor = Executor(Path(home), superlink)
+    presence = Presence(Path(home) / "state" / READY)
+    presence.tell(present=True)
     executor.perform(executor.acquire())
 
 

@@ -1,4 +1,4 @@
-"""`fedprune-server up | start | status | stop | logs | doctor`: a server from day to day."""
+"""`fedprune-server up|start|status|stop|logs|doctor|healthcheck`: a server from day to day."""
 
 import csv
 import sys
@@ -24,7 +24,7 @@ HERE = Path()
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (up, start, status, stop, logs, doctor):
+    for command in (up, start, status, stop, logs, doctor, healthcheck):
         app.command()(command)
 
 
@@ -136,6 +136,14 @@ def doctor(
     from server.doctor import examine  # noqa: PLC0415
 
     show(examine(home, datetime.now(UTC)), as_json=as_json)
+
+
+def healthcheck(home: Home = HERE) -> None:
+    """Ask `up` by gRPC whether the server is well; end with 1 if it is not."""
+    from common.status import check  # noqa: PLC0415 - gRPC, which no other command needs
+
+    check(home)
+    typer.echo("healthy")
 
 
 def _rounds(path: Path) -> int:
