@@ -24,6 +24,7 @@ from common.errors import ConfigError, ProtocolError
 from common.facts import warnings_of
 from common.parsing import read_toml
 from common.plan import Plan, load_plan
+from common.status import Monitoring
 
 if TYPE_CHECKING:
     from client.data import Splits
@@ -93,6 +94,7 @@ class ClientConfig(BaseModel):
     membership: MembershipConfig | None = None
     ledger: LedgerConfig = LedgerConfig()
     server: ServerConfig | None = None
+    monitoring: Monitoring = Monitoring()
 
 
 def load_config(path: Path) -> ClientConfig:

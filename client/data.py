@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
-from os import environ
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from common.encoding import Features, encode, read_column, read_labels
 from common.errors import DataError
 from common.plan import TRAIN_SHARE
 from common.schema import FeatureSchema
+from common.secret_files import from_environment
 
 Positions = npt.NDArray[np.intp]
 
@@ -79,7 +79,7 @@ def load_table(data: Path | Database, schema: FeatureSchema) -> Table:
     Raises `DataError` naming file or database, column and count.
     """
     if isinstance(data, Database):
-        frame = read_query(data, environ.get(PASSWORD))
+        frame = read_query(data, from_environment(PASSWORD))
     else:
         frame = read_frame(data, schema.file)
     return clean(frame, schema, str(data))

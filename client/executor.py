@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -30,9 +31,12 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from client.app import build_app
 from client.config import load_institution
+from client.consent import PIN
+from client.health import READY
 from client.stages import Institution
 from common.console import log_to_file
 from common.errors import FedpruneError
+from common.processes import Presence
 from common.waiting import Pause, look_again_after
 
 log = logging.getLogger("fedprune.client")
@@ -40,26 +44,83 @@ log = logging.getLogger("fedprune.client")
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Between questions to the SuperNode beside it: a message waits for this at most."""
 
+AGAIN_SECONDS = 60.0
+"""Between attempts to open what could not be opened and has not changed."""
+
 
 class Approved:
-    """The institution of a ``client.toml``, opened again whenever that file has changed.
+    """The institution of a ``client.toml``, opened again whenever what it rests on has changed.
 
-    `approve` and `leave` write it, so both count from the next message on. While it cannot be
-    opened, for want of an approved plan or of anything else, every message is refused.
+    `approve` and `leave` write the pin beside it, so both count from the next message on. While it
+    cannot be opened, for want of an approved plan or of anything else, every message is refused.
     """
 
     def __init__(self, path: Path) -> None:
         """Open nothing yet."""
         self._path = path
-        self._opened: tuple[int, Institution] | None = None
+        self._opened: tuple[tuple[int, ...], Institution] | None = None
 
     def __call__(self, _: Context | None = None) -> Institution:
         """Return the institution; raise what keeps it from being opened."""
-        changed = self._path.stat().st_mtime_ns
+        changed = self.changed
         if self._opened is None or self._opened[0] != changed:
             self._opened = None
             self._opened = (changed, load_institution(self._path))
         return self._opened[1]
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """When the file and what was approved beside it changed last, in nanoseconds."""
+        times = [self._path.stat().st_mtime_ns]
+        with suppress(FileNotFoundError):
+            times.append(self._path.with_name(PIN).stat().st_mtime_ns)
+        return tuple(times)
+
+
+class Watch:
+    """Opens the institution before a message asks for it, and tells whether that went well.
+
+    Called in place of ``sleep``. What cannot be opened is tried again when its files have
+    changed, and else once a minute: it may be a database that is away.
+    """
+
+    def __init__(
+        self,
+        approved: Approved,
+        presence: Presence,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Look at once."""
+        self._approved, self._presence = approved, presence
+        self._sleep, self._clock = sleep, clock
+        self._ready, self._due = False, 0.0
+        self._seen: tuple[int, ...] | None = None
+        self._look()
+
+    def __call__(self, seconds: float) -> None:
+        """Sleep, and look if there is a reason to."""
+        self._sleep(seconds)
+        try:
+            changed = self._approved.changed != self._seen
+        except OSError:
+            changed = self._ready
+        if changed or (not self._ready and self._clock() >= self._due):
+            self._look()
+
+    def _look(self) -> None:
+        self._due = self._clock() + AGAIN_SECONDS
+        self._seen = None
+        try:
+            self._seen = self._approved.changed
+            rows = self._approved().splits
+        except (FedpruneError, OSError) as error:
+            self._ready = False
+            log.warning("every message is refused until this is mended: %s", error)
+        else:
+            self._ready = True
+            log.info("ready: %d rows to train on", len(rows.train))
+        self._presence.tell(present=self._ready)
 
 
 class Executor:
@@ -133,13 +194,8 @@ def main(file: str, address: str, secret: str) -> None:
     import client.update  # noqa: F401, PLC0415
 
     approved = Approved(Path(file))
-    try:
-        rows = approved().splits
-    except (FedpruneError, OSError) as error:
-        log.warning("every message is refused until this is mended: %s", error)
-    else:
-        log.info("ready: %d rows to train on", len(rows.train))
-    Executor(address, Path(secret).read_bytes(), build_app(approved)).run()
+    watch = Watch(approved, Presence(Path(secret).with_name(READY)))
+    Executor(address, Path(secret).read_bytes(), build_app(approved)).run(watch)
 
 
 if __name__ == "__main__":

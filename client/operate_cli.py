@@ -1,4 +1,4 @@
-"""`fedprune-client up | doctor`: an institution from day to day."""
+"""`fedprune-client up | doctor | healthcheck`: an institution from day to day."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ HERE = Path()
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (up, doctor):
+    for command in (up, doctor, healthcheck):
         app.command()(command)
 
 
@@ -32,3 +32,11 @@ def doctor(
     from common.checkup import show  # noqa: PLC0415
 
     show(examine(home, datetime.now(UTC)), as_json=as_json)
+
+
+def healthcheck(home: Home = HERE) -> None:
+    """Ask `up` by gRPC whether the institution is well; end with 1 if it is not."""
+    from common.status import check  # noqa: PLC0415 - gRPC, which no other command needs
+
+    check(home)
+    typer.echo("healthy")

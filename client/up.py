@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from client.config import ServerConfig, load_config
+from common import status
 from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
@@ -37,7 +38,8 @@ def children(home: Path, server: ServerConfig, port: int) -> list[Child]:
     # A SuperNode waits for the reply of an executor that died, for a minute or for ever, and hands
     # out no further message meanwhile. One that signs off and comes back has lost nothing else.
     executor = Child("executor", (*python, "client.executor", *here), takes=("supernode",))
-    return [Child("supernode", node), executor]
+    health = Child(status.NAME, (*python, "client.health", str(home), server.address))
+    return [Child("supernode", node), executor, health]
 
 
 def up(home: Path) -> None:
@@ -60,4 +62,9 @@ def up(home: Path) -> None:
         with socket.socket() as probe:
             probe.bind((LOOPBACK, 0))
             port = int(probe.getsockname()[1])
-        Supervisor(children(home, server, port), home / "logs", flower_environment(home)).run()
+        Supervisor(
+            children(home, server, port),
+            home / "logs",
+            flower_environment(home),
+            state=home / "state",
+        ).run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -17,12 +18,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from common.durable import write_atomically
-from common.errors import ConfigError
+from common.errors import ConfigError, DiskError
 from common.waiting import Backoff
 
 log = logging.getLogger("fedprune.up")
@@ -35,9 +36,13 @@ LOG_BYTES = 8 << 20
 LOG_FILES = 3
 """A log is copied to ``NAME.log.1`` at this size and emptied; so many copies are kept."""
 
+STANDINGS = "processes.json"
+"""In ``state/``: how the children stand, for whoever tells of them."""
+
 OWNER_ONLY = 0o600
 OWNER_ONLY_FOLDER = 0o700
 
+_PRESENCE = ".ready"
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -54,6 +59,31 @@ class Child:
     takes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a child stands: its process, if there is one, and its early ends in a row before.
+
+    ``started`` is of the system's monotonic clock, which all processes share.
+    """
+
+    process: int | None
+    failures: int
+    started: float
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process is there."""
+        try:
+            return self.process is not None and os.getsid(self.process) == self.process
+        except ProcessLookupError:
+            return False
+
+    @property
+    def lived(self) -> float:
+        """Seconds since its start."""
+        return time.monotonic() - self.started
+
+
 @dataclass
 class _Kept:
     """A child as it runs or waits for its next start; times are the clock's seconds."""
@@ -64,12 +94,18 @@ class _Kept:
     due: float = 0.0
     failures: int = 0
 
+    @property
+    def standing(self) -> Standing:
+        number = None if self.process is None else self.process.pid
+        return Standing(number, self.failures, self.started)
+
 
 @dataclass
 class Supervisor:
     """Starts children in order, restarts those that end, stops them in reverse order.
 
-    ``tick`` is called ten times a second between; it must return at once.
+    ``tick`` is called ten times a second between; it must return at once. How the children
+    stand is noted in the folder ``state``, if there is one.
     """
 
     children: Sequence[Child]
@@ -78,7 +114,9 @@ class Supervisor:
     tick: Callable[[], None] = lambda: None
     backoff: Backoff = field(default_factory=Backoff)
     clock: Callable[[], float] = time.monotonic
+    state: Path | None = None
     _stopping: bool = field(default=False, init=False)
+    _noted: dict[str, Standing] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
         """Keep the children until SIGTERM or SIGINT; leave none behind, however this ends."""
@@ -92,6 +130,7 @@ class Supervisor:
                 for one in kept:
                     for name in self._keep(one):
                         self._restart(next(other for other in kept if other.child.name == name))
+                self._note({one.child.name: one.standing for one in kept})
                 self.tick()
                 time.sleep(TICK_SECONDS)
         finally:
@@ -110,6 +149,15 @@ class Supervisor:
             _end(one.process)
             one.process, one.due = None, self.clock()
             log.info("%s starts again too", one.child.name)
+
+    def _note(self, standings: dict[str, Standing]) -> None:
+        if self.state is None or standings == self._noted:
+            return
+        self._noted = standings
+        fields = {name: asdict(standing) for name, standing in standings.items()}
+        # A full disk must not end what it lets run.
+        with suppress(DiskError):
+            write_secret(self.state / STANDINGS, json.dumps(fields).encode())
 
     def _keep(self, one: _Kept) -> tuple[str, ...]:
         """Start or restart a child that is due; return who is to start again for its end."""
@@ -184,6 +232,45 @@ def is_up(home: Path) -> bool:
             return False
     except (ConfigError, OSError):
         return True
+
+
+def read_standings(state: Path) -> dict[str, Standing]:
+    """Return how the children of an `up` stand, by its own note; none if there is no note."""
+    try:
+        fields = json.loads((state / STANDINGS).read_bytes())
+    except FileNotFoundError:
+        return {}
+    return {name: Standing(**standing) for name, standing in fields.items()}
+
+
+class Presence:
+    """A process' word that it is ready, which the kernel takes back when it ends.
+
+    A lock on a file: nothing has to be written, and nothing is left of a process that was killed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Tell nothing yet."""
+        file = path.with_name(path.name + _PRESENCE)
+        # Open as long as the process lives.
+        self._handle = os.open(file, os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+
+    def tell(self, *, present: bool) -> None:
+        """Say so from now on, until the opposite is said."""
+        # Whoever looks holds the lock for an instant: it is waited for.
+        fcntl.flock(self._handle, fcntl.LOCK_EX if present else fcntl.LOCK_UN)
+
+
+def is_present(path: Path) -> bool:
+    """Say whether a process tells its `Presence` at ``path``."""
+    try:
+        with path.with_name(path.name + _PRESENCE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _lock(home: Path) -> Path:

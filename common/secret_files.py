@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from common.console import warn
 from common.crypto.locking import is_locked, lock, unlock
@@ -20,14 +21,31 @@ PASSPHRASE = "FEDPRUNE_PASSPHRASE"  # noqa: S105
 
 OWNER_ONLY = 0o600
 
+FILE: Final = "_FILE"
+"""Ends the variable that names a file instead, as secrets of containers come."""
+
 Ask = Callable[[], str]
 """Return a passphrase; empty for none."""
 
 
+def from_environment(name: str) -> str | None:
+    """Return a secret's variable, or the file that ``NAME_FILE`` names less its line's end.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if name in os.environ or not (file := os.environ.get(name + FILE)):
+        return os.environ.get(name)
+    try:
+        return Path(file).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{name}{FILE}: {file}: cannot be read as text: check it") from None
+
+
 def ask_passphrase() -> str:
     """Return the passphrase of the environment, or of the person at the terminal, not echoed."""
-    if PASSPHRASE in os.environ:
-        return os.environ[PASSPHRASE]
+    if (given := from_environment(PASSPHRASE)) is not None:
+        return given
     return getpass.getpass("Passphrase: ") if sys.stdin.isatty() else ""
 
 
@@ -37,7 +55,7 @@ def new_passphrase() -> str:
     Raises:
         ConfigError: the two differ.
     """
-    if PASSPHRASE in os.environ or not sys.stdin.isatty():
+    if from_environment(PASSPHRASE) is not None or not sys.stdin.isatty():
         chosen = ask_passphrase()
     else:
         chosen = getpass.getpass("New passphrase (empty: none): ")

@@ -27,6 +27,7 @@ from common.entropy import Stream
 from common.errors import ConfigError
 from common.parsing import read_toml
 from common.processes import is_up, write_secret
+from common.status import Monitoring
 
 LOOPBACK = "127.0.0.1"
 VALID = timedelta(days=3650)
@@ -49,6 +50,7 @@ class Public(BaseModel):
 
     address: str = Field(pattern=r"^[^:/\s]+:[1-9][0-9]{0,4}$")
     listen: str = "0.0.0.0"  # noqa: S104 - the fleet API is there to be reached
+    monitoring: Monitoring = Monitoring()
 
     @property
     def host(self) -> str:

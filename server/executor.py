@@ -42,10 +42,12 @@ from flwr.superlink.grid import HttpGrid
 
 from common.console import log_to_file
 from common.errors import ConfigError, FedpruneError
+from common.processes import Presence
 from common.waiting import Pause, look_again_after
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
 from server.desk import RUN_KEY, RUN_NAME, find_desk
 from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
+from server.health import READY
 from server.recovery import INTERRUPTED, resume_interrupted
 
 log = logging.getLogger("fedprune.server")
@@ -170,6 +172,8 @@ def main(home: str, superlink: str) -> None:
     signal.signal(signal.SIGTERM, _leave)
     executor = Executor(Path(home), superlink)
     executor.resume()
+    presence = Presence(Path(home) / "state" / READY)
+    presence.tell(present=True)
     executor.perform(executor.acquire())
 
 

@@ -17,6 +17,7 @@ from common.durable import write_atomically
 from common.errors import ConfigError, ProtocolError
 from common.parsing import read_toml
 from common.plan import Plan
+from common.status import Monitoring
 
 SETTINGS, PLAN, ROSTER, BUNDLE = "server.toml", "plan.toml", "roster.json", "bundle.json"
 AUTHORITY, AUTHORITY_KEY = "ca.pem", "ca.key"
@@ -37,6 +38,7 @@ class Settings(BaseModel):
     address: Address
     operator: MemberName
     listen: str = "0.0.0.0"  # noqa: S104  (the fleet API is public, and nothing else is)
+    monitoring: Monitoring = Monitoring()
 
     @property
     def host(self) -> str:

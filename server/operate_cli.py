@@ -1,4 +1,4 @@
-"""`fedprune-server up | start | resume | status | stop | logs | doctor`: from day to day."""
+"""`fedprune-server up|start|resume|status|stop|logs|doctor|healthcheck`: from day to day."""
 
 import csv
 import sys
@@ -24,7 +24,7 @@ HERE = Path()
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (up, start, resume, status, stop, logs, doctor):
+    for command in (up, start, resume, status, stop, logs, doctor, healthcheck):
         app.command()(command)
 
 
@@ -182,6 +182,14 @@ def doctor(
     from server.doctor import examine  # noqa: PLC0415
 
     show(examine(home, datetime.now(UTC)), as_json=as_json)
+
+
+def healthcheck(home: Home = HERE) -> None:
+    """Ask `up` by gRPC whether the server is well; end with 1 if it is not."""
+    from common.status import check  # noqa: PLC0415 - gRPC, which no other command needs
+
+    check(home)
+    typer.echo("healthy")
 
 
 def _rounds(home: Path, name: str) -> int:

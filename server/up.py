@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from common import status
 from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import FedpruneError
@@ -74,6 +75,7 @@ def children(home: Path, desk: Desk, public: Public) -> list[Child]:
         Child("superlink", superlink),
         Child("gateway", (*python, "server.gateway", *listen, str(home), desk.address)),
         Child("serverapp", (*python, "server.executor", str(home), desk.address)),
+        Child(status.NAME, (*python, "server.health", str(home), desk.address)),
     ]
 
 
@@ -90,4 +92,5 @@ def up(home: Path) -> None:
             home / "logs",
             flower_environment(home),
             Doorkeeper(desk, home / "members"),
+            state=home / "state",
         ).run()

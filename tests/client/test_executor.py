@@ -8,8 +8,10 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
 
 from client import executor
-from client.executor import Approved, Executor
-from common.errors import ConfigError
+from client.consent import PIN
+from client.executor import AGAIN_SECONDS, Approved, Executor, Watch
+from common.errors import ConfigError, DataError
+from common.processes import Presence, is_present
 
 
 def opened(path: Path) -> Any:
@@ -50,6 +52,79 @@ def test_what_was_approved_before_does_not_outlive_a_file_that_approves_nothing(
             approved()
     change(file, "third")
     assert str(approved()) == "third"
+
+
+def test_a_new_approval_counts_though_the_file_stays(file: Path) -> None:
+    approved = Approved(file)
+    first = approved()
+    pin = file.with_name(PIN)
+    pin.write_text("approved")
+    file.write_text("other")
+    os.utime(file, ns=(0, approved.changed[0]))
+    assert str(approved()) == "other"
+    assert approved() is not first
+    change(pin, "approved again")
+    second = approved()
+    pin.unlink()
+    assert approved() is not second
+
+
+class Opened:
+    """An institution whose table may be away."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.train = text, range(3)
+
+    @property
+    def splits(self) -> "Opened":
+        if self.text == "away":
+            raise DataError("the database is away")
+        return self
+
+
+def test_readiness_is_told_and_taken_back(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks = [0.0], list[str]()
+
+    def open_again(path: Path) -> Any:
+        looks.append(opened(path))
+        return Opened(looks[-1])
+
+    monkeypatch.setattr(executor, "load_institution", open_again)
+    there = file.with_name("executor")
+    file.write_text("away")
+    watch = Watch(Approved(file), Presence(there), lambda seconds: None, lambda: now[0])
+    assert not is_present(there)
+    watch(0.5)
+    assert looks == ["away"], "a database that is away is not asked all the time"
+    change(file, "here")
+    watch(0.5)
+    assert is_present(there)
+    now[0] += 2 * AGAIN_SECONDS
+    watch(0.5)
+    assert looks == ["away", "here"]
+    change(file, "bad")
+    watch(0.5)
+    assert not is_present(there)
+    file.write_text("here again")
+    os.utime(file, ns=(0, 1))
+    watch(0.5)
+    assert is_present(there)
+    file.unlink()
+    watch(0.5)
+    assert not is_present(there), "nothing can be opened without the file"
+
+
+def test_what_was_away_is_looked_for_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, there = [0.0], file.with_name("executor")
+    one = Opened("away")
+    monkeypatch.setattr(executor, "load_institution", lambda path: one)
+    watch = Watch(Approved(file), Presence(there), lambda seconds: None, lambda: now[0])
+    one.text = "back"
+    watch(0.5)
+    assert not is_present(there)
+    now[0] += AGAIN_SECONDS
+    watch(0.5)
+    assert is_present(there)
 
 
 def test_an_exceptions_text_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:

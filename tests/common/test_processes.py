@@ -12,7 +12,15 @@ import pytest
 
 from common import processes
 from common.errors import ConfigError
-from common.processes import Child, Supervisor, is_up, only_one, write_secret
+from common.processes import (
+    Child,
+    Standing,
+    Supervisor,
+    is_up,
+    only_one,
+    read_standings,
+    write_secret,
+)
 from common.waiting import Backoff
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
@@ -98,6 +106,38 @@ def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
     while is_alive(grandchild) and not is_zombie(grandchild) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_alive(grandchild) or is_zombie(grandchild)
+
+
+def test_how_children_stand_is_noted(tmp_path: Path) -> None:
+    stands: dict[str, Standing] = {}
+
+    def tick() -> None:
+        stands.update(read_standings(tmp_path))
+        if stands["brief"].failures >= 2 and stands["steady"].runs:
+            signal.raise_signal(signal.SIGTERM)
+
+    children = (python("steady", "import time; time.sleep(60)"), python("brief", "exit(3)"))
+    Supervisor(children, tmp_path / "logs", os.environ, tick, QUICK, state=tmp_path).run()
+    assert stands["steady"].failures == 0
+    assert 0 < stands["steady"].lived < 60
+    assert not stands["steady"].runs, "it was stopped"
+    assert read_standings(tmp_path / "elsewhere") == {}
+
+
+def test_a_full_disk_ends_no_child(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "steady.log"
+    code = "import time; print('started', flush=True); time.sleep(60)"
+    supervisor = Supervisor(
+        [python("steady", code)], tmp_path / "logs", os.environ, state=tmp_path / "full"
+    )
+
+    def tick() -> None:
+        if starts(log):
+            signal.raise_signal(signal.SIGTERM)
+
+    supervisor.tick = tick
+    supervisor.run()
+    assert starts(log) == 1
 
 
 def is_zombie(number: int) -> bool:

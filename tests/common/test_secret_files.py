@@ -7,7 +7,7 @@ import pytest
 
 from common.entropy import SeededEntropy
 from common.errors import ConfigError
-from common.secret_files import PASSPHRASE, create_secret, erase, new_passphrase, read_secret
+from common.secret_files import FILE, PASSPHRASE, create_secret, erase, new_passphrase, read_secret
 
 SECRET = b"a private key"
 
@@ -90,3 +90,14 @@ def test_an_erased_secret_is_gone_under_every_name(tmp_path: Path) -> None:
     assert not path.exists()
     assert other.read_bytes() == bytes(len(SECRET))
     assert not erase(path)
+
+
+def test_a_passphrase_may_come_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PASSPHRASE, raising=False)
+    monkeypatch.setenv(PASSPHRASE + FILE, str(tmp_path / "passphrase"))
+    with pytest.raises(ConfigError, match="cannot be read as text"):
+        new_passphrase()
+    (tmp_path / "passphrase").write_text(" with spaces \n")
+    assert new_passphrase() == " with spaces "
+    monkeypatch.setenv(PASSPHRASE, "the variable itself")
+    assert new_passphrase() == "the variable itself"

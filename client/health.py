@@ -1,0 +1,65 @@
+"""The process that tells how an institution stands: its children, and whether it is ready.
+
+Whether the server can be reached is told too, and does not make an institution ill: it waits.
+"""
+
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from client.config import load_config
+from common.console import log_to_file
+from common.status import ASK_SECONDS, Part, ready, running, serve
+
+READY = "executor"
+
+SERVER_SECONDS = 30.0
+"""Between questions to the server: they go over the network, where it hears enough of us."""
+
+
+class Look:
+    """Looks at the processes of the institution in ``home``, and at times for its server."""
+
+    def __init__(
+        self, home: Path, server: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``server`` is the address of its public port."""
+        self._state, self._clock = home / "state", clock
+        trusted = ssl.create_default_context(cafile=home / "ca.pem")
+        self._client = httpx.Client(verify=trusted, timeout=ASK_SECONDS, trust_env=False)
+        self._url, self._due = f"https://{server}/health", 0.0
+        self._server = Part(False, "was not asked yet", vital=False)
+
+    def __call__(self) -> dict[str, Part]:
+        """Return the institution's parts as they are now."""
+        if self._clock() >= self._due:
+            self._due = self._clock() + SERVER_SECONDS
+            self._server = self._ask()
+        return {
+            "supernode": running(self._state, "supernode"),
+            "executor": ready(self._state, READY),
+            "server": self._server,
+        }
+
+    def _ask(self) -> Part:
+        try:
+            reply = self._client.get(self._url)
+        except httpx.TransportError as error:
+            return Part(False, f"does not answer: {type(error).__name__}", vital=False)
+        return Part(reply.is_success, f"answers {reply.status_code}", vital=False)
+
+
+def main(folder: str, server: str) -> None:
+    """Tell until SIGTERM how the institution in ``folder`` stands."""
+    log_to_file()
+    home = Path(folder)
+    config = load_config(home / "client.toml")
+    serve(home / "state", config.monitoring, Look(home, server), {})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

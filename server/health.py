@@ -1,0 +1,63 @@
+"""The process that tells how the server stands: its children, SuperLink, and the public port."""
+
+import ssl
+import sys
+from pathlib import Path
+
+import httpx
+
+from common.console import log_to_file
+from common.status import ASK_SECONDS, Part, ready, running, serve
+from server.desk import LOOPBACK, Public, read_public
+
+EVERY = "0.0.0.0"  # noqa: S104 - compared with, not bound
+READY = "serverapp"
+
+
+class Look:
+    """Looks at the processes of the server in ``home``, and asks those that answer."""
+
+    def __init__(self, home: Path, superlink: str, public: Public) -> None:
+        """``superlink`` is its ``host:port`` on loopback."""
+        self._state, self._public, self._superlink = home / "state", public, superlink
+        self._desk = _client(self._state / "desk.pem")
+        self._outside = _client(home / "ca.pem")
+
+    def __call__(self) -> dict[str, Part]:
+        """Return the server's parts as they are now."""
+        host = LOOPBACK if self._public.listen == EVERY else self._public.listen
+        gateway = f"{host}:{self._public.port}"
+        return {
+            "superlink": self._answers("superlink", self._desk, self._superlink),
+            # The certificate is made out to the name that institutions dial.
+            "gateway": self._answers("gateway", self._outside, gateway, self._public.host),
+            "serverapp": ready(self._state, READY),
+        }
+
+    def _answers(self, name: str, client: httpx.Client, address: str, host: str = "") -> Part:
+        part = running(self._state, name)
+        if not part.well:
+            return part
+        named = {"sni_hostname": host} if host else {}
+        try:
+            reply = client.get(f"https://{address}/health", extensions=named)
+        except httpx.TransportError as error:
+            return Part(False, f"does not answer: {type(error).__name__}")
+        return Part(reply.is_success, f"answers {reply.status_code}")
+
+
+def _client(authority: Path) -> httpx.Client:
+    trusted = ssl.create_default_context(cafile=authority)
+    return httpx.Client(verify=trusted, timeout=ASK_SECONDS, trust_env=False)
+
+
+def main(folder: str, superlink: str) -> None:
+    """Tell until SIGTERM how the server in ``folder`` stands."""
+    log_to_file()
+    home = Path(folder)
+    public = read_public(home / "server.toml")
+    serve(home / "state", public.monitoring, Look(home, superlink, public), {})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
