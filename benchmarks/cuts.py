@@ -13,7 +13,9 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -24,24 +26,25 @@ from tests.deployment.cuts import How, Outage, stormy_plan, weather
 SECONDS, TRIPS, ROUNDS = 180.0, 6, 400
 
 
-def measure(folder: Path, seconds: float, whom: str) -> list[Outage]:
-    """Return what each cut did; raise when not all come back."""
+def measure(folder: Path, seconds: float, cuts: Iterable[tuple[How, int]]) -> list[Outage]:
+    """Return what each cut did, of so many institutions; raise when not all come back."""
     plan = stormy_plan(ROUNDS, seconds / TRIPS)
-    cut = {"one": [plan.names[:1]], "all": [plan.names], "both": [plan.names[:1], plan.names]}
     with weather(folder, plan) as storm:
         storm.await_all(0)
-        return [storm.cut(names, how, seconds) for names in cut[whom] for how in get_args(How)]
+        return [storm.cut(plan.names[:count], how, seconds) for how, count in cuts]
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--whom", choices=("one", "all", "both"), default="both")
+    parser.add_argument("--how", choices=get_args(How), action="append")
+    parser.add_argument("--institutions", type=int, choices=range(1, 6), action="append")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        outages = measure(Path(folder), options.seconds, options.whom)
+        cuts = product(options.how or get_args(How), options.institutions or (1, 5))
+        outages = measure(Path(folder), options.seconds, cuts)
     for one in outages:
         print(
             f"{one.how:8} {len(one.names)} of 5 for {options.seconds:g} s:"
