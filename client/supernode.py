@@ -1,4 +1,4 @@
-"""Flower's SuperNode, asking as often as there is something to ask for, and for nothing else.
+"""Flower's SuperNode, asking as often as there is something to ask for, and through any cut.
 
 A SuperNode without a message asks again after three seconds, and for a reply of its ClientApp
 after half a second; no setting changes either. A round takes two trips, which would wait out
@@ -7,26 +7,44 @@ both every time, so the pauses of that one loop are made ours (`common.waiting.P
 When a run ends while a message of it is on its way, Flower leaves the message's task behind. The
 executor would take it and wait for hours for what never comes, while the messages of the next run
 expire; so such tasks are finished here.
+
+It takes each failure that names SSL for a wrong certificate and leaves: a handshake that was cut
+off or swallowed, too. SuperLink then refuses its successor until its last heartbeat has expired,
+so here only a wrong certificate ends it. A heartbeat that SuperLink could not answer ended its
+heartbeats for good, while it went on asking for messages that no one sends to a dead node.
 """
 
+import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
+import httpx
 from flwr.common.constant import Status, SubStatus
+from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.object_store import ObjectStore
-from flwr.supernode import start_client_internal
+from flwr.supercore.retry import RetryInvoker, exponential, make_simple_http_retry_invoker
+from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
 from flwr.supernode.nodestate import NodeState
 
 from common.waiting import Pause, look_again_after
+
+log = logging.getLogger("fedprune.client")
 
 IDLE_SECONDS = 3.0
 """What Flower's loop sleeps when no message has come; all its other sleeps are shorter."""
 
 BUSY_SECONDS = 0.05
 """Between looks, within this process, for the reply to a message that has come."""
+
+AWAY_SECONDS = 5
+"""The longest pause between attempts to reach a server that is away; Flower's is 20."""
+
+WRONG_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
+"""In what OpenSSL says of a server that is another, which no attempt will change."""
 
 UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
@@ -66,12 +84,42 @@ def tidy(pull: Callable[..., int | None]) -> Callable[..., int | None]:
     return pulled
 
 
+def lasting_retries() -> RetryInvoker:
+    """Return Flower's retries, without an end while the network is what fails."""
+    invoker = make_simple_http_retry_invoker()
+    hopeless = invoker.should_giveup
+
+    def give_up(error: Exception) -> bool:
+        if isinstance(error, httpx.TransportError):
+            return WRONG_CERTIFICATE in str(error)
+        return hopeless is not None and hopeless(error)
+
+    invoker.should_giveup = give_up
+    invoker.wait_gen_factory = partial(exponential, max_delay=AWAY_SECONDS)
+    return invoker
+
+
+def lasting_heartbeat(beat: Callable[[], bool]) -> HeartbeatSender:
+    """Return Flower's heartbeats, which go on after one that SuperLink could not answer."""
+
+    def lasting() -> bool:
+        try:
+            return beat()
+        except (httpx.HTTPStatusError, RuntimeError) as error:
+            log.warning("a heartbeat was not taken, and is sent again: %s", error)
+            return False
+
+    return HeartbeatSender(lasting)
+
+
 def main() -> None:
     """Run ``flower-supernode`` on this process' arguments."""
     look_again_after(pull_objects, BUSY_SECONDS)
     flower = vars(start_client_internal)
     flower["_pull_and_store_message"] = tidy(flower["_pull_and_store_message"])
     flower["time"] = SimpleNamespace(sleep=paced(time.sleep))
+    vars(fleet_http_connection)["make_simple_http_retry_invoker"] = lasting_retries
+    vars(fleet_http_connection)["HeartbeatSender"] = lasting_heartbeat
     flower_supernode()
 
 

@@ -240,6 +240,11 @@ class Plan(Section):
         return self.aggregation.threshold or default_threshold(len(self.institutions))
 
     @property
+    def least(self) -> int:
+        """Fewest institutions whose sum may be opened."""
+        return self.terms.least if self.aggregation.kind == "secure" else self.threshold
+
+    @property
     def terms(self) -> Terms:
         """Threshold and colluders, as secure aggregation holds its parties to them."""
         return Terms(self.threshold, self.aggregation.colluders)

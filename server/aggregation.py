@@ -252,9 +252,6 @@ class Attempt:
         return reveals
 
     def _enough(self, answers: dict[str, T], did: str) -> dict[str, T]:
-        least = self._plan.threshold
-        if self._plan.aggregation.kind == "secure":
-            least = self._plan.terms.least
-        if len(answers) < least:
+        if len(answers) < (least := self._plan.least):
             raise TooFewSurvivorsError(f"{len(answers)} institutions {did}, {least} are needed")
         return answers

@@ -35,6 +35,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 JOIN_SECONDS = 2.0
 """Pause before nodes that came late, or could not answer, are asked who they are."""
 
+OVER = frozenset({"round was opened", "round is over"})
+"""Why institutions refuse a round that was finished before: the run went further than is known."""
+
 
 @dataclass
 class Traffic:
@@ -79,6 +82,8 @@ class Exchange:
         self._nodes: dict[str, int] = {}
         self.last_epoch = -1
         self.traffic = Traffic()
+        self.finished: set[str] = set()
+        """Who refused a round because it is over, since this was last emptied."""
 
     def join(self, run: str, names: tuple[str, ...], plan_hash: str) -> None:
         """Learn which node is which member, waiting until all of ``names`` have answered.
@@ -123,6 +128,19 @@ class Exchange:
             raise AggregationError("; ".join(problems))
         self.traffic = Traffic()
 
+    def await_connected(self, least: int) -> None:
+        """Wait until ``least`` institutions are connected again, for a trip's timeout at most.
+
+        To those whose connection is known to be lost a request fails at once, so that without
+        this a cut of a minute would use up all attempts in a second.
+        """
+        deadline = time.monotonic() + self._timeout
+        members = set(self._nodes.values())
+        while len(members & set(self._grid.get_node_ids())) < least:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(min(JOIN_SECONDS, self._timeout))
+
     def call(
         self, requests: Mapping[str, wire.WireMessage], expected: type[M], group: str
     ) -> dict[str, M]:
@@ -160,7 +178,9 @@ class Exchange:
                     continue
                 node = identifiers.pop(message.metadata.reply_to_message_id)
                 self.traffic.up[names.get(node, "")] += message_to_proto(message).ByteSize()
-                if (reply := _parse(message, expected, names.get(node, str(node)))) is not None:
+                if (
+                    reply := self._parse(message, expected, names.get(node, str(node)))
+                ) is not None:
                     replies[node] = reply
             if identifiers:
                 if time.monotonic() > deadline:
@@ -169,16 +189,18 @@ class Exchange:
                 time.sleep(pause.next())
         return replies
 
-
-def _parse(message: Message, expected: type[M], name: str) -> M | None:
-    if message.has_error():
-        log.info("%s is gone: %s", name, message.error.reason)
-        return None
-    try:
-        if wire.kind_of(message.content) == wire.Refusal.kind:
-            log.warning("%s refused: %s", name, wire.Refusal.from_record(message.content).reason)
+    def _parse(self, message: Message, expected: type[M], name: str) -> M | None:
+        if message.has_error():
+            log.info("%s is gone: %s", name, message.error.reason)
             return None
-        return expected.from_record(message.content)
-    except ProtocolError as error:
-        log.warning("%s sent a malformed reply: %s", name, error)
-        return None
+        try:
+            if wire.kind_of(message.content) == wire.Refusal.kind:
+                reason = wire.Refusal.from_record(message.content).reason
+                log.warning("%s refused: %s", name, reason)
+                if reason in OVER:
+                    self.finished.add(name)
+                return None
+            return expected.from_record(message.content)
+        except ProtocolError as error:
+            log.warning("%s sent a malformed reply: %s", name, error)
+            return None

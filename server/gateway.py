@@ -7,6 +7,7 @@ and SuperLink checks that: nothing here is trusted with a key of theirs.
 """
 
 import re
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -31,6 +32,10 @@ UPSTREAM_IDLE_SECONDS = 3.0
 """SuperLink closes its side of a connection after five."""
 
 CONNECTIONS = 2000
+
+GONE_SECONDS = 120
+"""After which a peer that has vanished without a word no longer holds a connection: neither the
+rest of a request nor the acknowledgement of a reply would ever come, and nothing else waits."""
 
 
 class TooLargeError(Exception):
@@ -93,6 +98,21 @@ def _passed(reply: httpx.Response) -> dict[str, str]:
     return {name: reply.headers[name] for name in names if name in reply.headers}
 
 
+def listener(host: str, port: int) -> socket.socket:
+    """Return the public port; connections to it find out by themselves that their peer is gone."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
+    # What is accepted has the options of what it was accepted from.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        probes = GONE_SECONDS // 2
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_SECONDS - probes)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probes // 4)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECONDS * 1000)
+    return made
+
+
 def main(host: str, port: str, home: str, superlink: str) -> None:
     """Serve until SIGTERM, with ``server.pem`` and ``server.key`` of ``home``."""
     folder = Path(home)
@@ -101,10 +121,8 @@ def main(host: str, port: str, home: str, superlink: str) -> None:
     upstream = httpx.AsyncClient(
         base_url=f"https://{superlink}", verify=trusted, timeout=60, limits=limits, trust_env=False
     )
-    uvicorn.run(
+    settings = uvicorn.Config(
         build_gateway(upstream),
-        host=host,
-        port=int(port),
         ssl_certfile=folder / "server.pem",
         ssl_keyfile=folder / "server.key",
         # Only SuperLink's own log tells who called; an outsider's headers do not.
@@ -116,6 +134,7 @@ def main(host: str, port: str, home: str, superlink: str) -> None:
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=5,
     )
+    uvicorn.Server(settings).run([listener(host, int(port))])
 
 
 if __name__ == "__main__":

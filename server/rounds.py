@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,10 @@ def initial_model(plan: Plan, stream: Stream) -> GlobalModel:
     return GlobalModel(weights, np.ones(weights.size, np.bool_), Traces.begin(weights))
 
 
+def at_once() -> None:
+    """Wait for nobody: the institutions are in this process."""
+
+
 def lose_round(model: GlobalModel, epoch: int) -> tuple[GlobalModel, RoundReport]:
     """Return the model and report after a round whose sum nobody has, and nobody may open again."""
     report = RoundReport(
@@ -99,13 +103,20 @@ def run_rounds(  # noqa: PLR0913
     """Yield the model and report after each round, the final evaluation (no update) included.
 
     A round that cannot be completed leaves the model as it was; as many such rounds in a row as
-    ``aggregation.attempts`` end the run with `AggregationError`. ``note`` is told of each attempt
-    before it asks for anything, and again before it asks for its sum to be opened.
+    ``aggregation.attempts`` end the run with `AggregationError`, as does one that is over at so
+    many institutions that it never can be. ``note`` is told of each attempt before it asks for
+    anything, and again before it asks for its sum to be opened.
     """
-    lost = 0
+    lost, least = 0, plan.least
+    again = partial(exchange.await_connected, least)
     while model.round <= plan.training.rounds:
-        started, exchange.traffic = clock(), Traffic()
-        model, survivors, sums = complete_round(model, plan, run, exchange, note)
+        started, exchange.traffic, exchange.finished = clock(), Traffic(), set()
+        model, survivors, sums = complete_round(model, plan, run, exchange, note, again)
+        if not survivors and len(plan.names) - len(exchange.finished) < least:
+            raise AggregationError(
+                f"round {model.round} is over at {', '.join(sorted(exchange.finished))}: the run"
+                " went further than this record of it, which is from a backup; begin a new run"
+            )
         lost = 0 if survivors else lost + 1
         if lost >= plan.aggregation.attempts:
             raise AggregationError(
@@ -133,10 +144,17 @@ def run_rounds(  # noqa: PLR0913
         yield model, replace(report, seconds=clock() - started, verdict=verdict)
 
 
-def complete_round(
-    model: GlobalModel, plan: Plan, run: str, exchange: Caller, note: Note = unnoted
+def complete_round(  # noqa: PLR0913, PLR0917
+    model: GlobalModel,
+    plan: Plan,
+    run: str,
+    exchange: Caller,
+    note: Note = unnoted,
+    again: Callable[[], None] = at_once,
 ) -> tuple[GlobalModel, tuple[str, ...], Sums]:
     """Try a round in fresh epochs until its sum opens; no survivors when none did.
+
+    ``again`` returns when institutions may be asked once more after they could not complete it.
 
     A round that institutions were asked to open is never tried again: they would refuse, for
     two sums that differ by one institution show it.
@@ -151,6 +169,7 @@ def complete_round(
             survivors, sums = attempt.run()
         except AggregationError as error:
             log.warning("round %d, epoch %d: %s", model.round, model.epoch, error)
+            again()
         model = replace(
             model,
             holders=attempt.holders,
@@ -179,10 +198,10 @@ def _averaged(sums: Sums, plan: Plan, survivors: tuple[str, ...]) -> Sums:
 
 def _require_members(model: GlobalModel, plan: Plan) -> None:
     left = len(plan.names) - len(model.culprits)
-    if plan.aggregation.kind == "secure" and left < plan.terms.least:
+    if plan.aggregation.kind == "secure" and left < plan.least:
         raise AggregationError(
             f"without {', '.join(sorted(model.culprits))}, who spoiled openings, {left}"
-            f" institutions are fewer than {plan.terms.least}: agree on a new plan"
+            f" institutions are fewer than {plan.least}: agree on a new plan"
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.policy import RoundOpenedError, RoundReplayedError
 from common import messages as wire
 from common.errors import AggregationError
 from server import exchange as module
@@ -258,3 +259,48 @@ def test_nodes_that_come_late_are_waited_for(caplog: pytest.LogCaptureFixture) -
 def test_every_request_has_its_own_trip() -> None:
     assert len(set(TRIPS.values())) == len(TRIPS) == 5
     assert all(trip.split(".")[0] in {"query", "train"} for trip in TRIPS.values())
+
+
+class Scattered(InProcessGrid):
+    """Knows of one more connected node each time it is asked, once the members have joined."""
+
+    looks = -1
+
+    def get_node_ids(self) -> Iterable[int]:
+        self.looks += 1
+        return list(NODES)[: self.looks] if self.looks else list(NODES)
+
+
+def test_the_connected_are_waited_for_until_there_are_enough() -> None:
+    grid = serve(grid_type=Scattered)
+    exchange = joined(grid)
+    assert isinstance(grid, Scattered)
+    exchange.await_connected(2)
+    assert grid.looks == 2
+    exchange.await_connected(2)
+    assert grid.looks == 3
+
+
+def test_the_connected_are_waited_for_no_longer_than_a_trip() -> None:
+    exchange = joined(serve(), timeout=0.1)
+    exchange.await_connected(len(NAMES) + 1)
+    assert answered(exchange) == list(NAMES)
+
+
+@pytest.mark.parametrize("reason", sorted(module.OVER))
+def test_who_says_that_a_round_is_over_is_noted(reason: str) -> None:
+    told = {"ash": reason, "birch": "privacy budget"}
+
+    def refusing(message: Message, name: str) -> Message:
+        if message.metadata.message_type == "query.join" or name not in told:
+            return honest(message, name)
+        return reply(message, wire.Refusal(told[name]))
+
+    exchange = joined(serve(refusing))
+    assert exchange.finished == set()
+    assert answered(exchange) == ["cedar"]
+    assert exchange.finished == {"ash"}
+
+
+def test_what_says_that_a_round_is_over_is_what_institutions_say() -> None:
+    assert {RoundOpenedError.reason, RoundReplayedError.reason} == module.OVER

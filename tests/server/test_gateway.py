@@ -1,5 +1,8 @@
 import asyncio
+import socket
+import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import httpx
 import pytest
@@ -103,3 +106,23 @@ def test_a_superlink_that_is_away_is_a_bad_gateway() -> None:
         raise httpx.ConnectError("refused")
 
     assert ask(away, "POST", FLEET).status_code == 502
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name these otherwise")
+def test_a_connection_notices_that_its_peer_is_gone() -> None:
+    with (
+        gateway.listener("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()) as peer,
+        listening.accept()[0] as accepted,
+    ):
+        assert waits(accepted) == (gateway.GONE_SECONDS,) * 2
+        assert waits(peer) == (None, 0)
+
+
+def waits(connection: socket.socket) -> tuple[int | None, int]:
+    """Return the seconds after which silence, and data that is not acknowledged, end it."""
+    option = partial(connection.getsockopt, socket.IPPROTO_TCP)
+    probes = option(socket.TCP_KEEPINTVL) * option(socket.TCP_KEEPCNT)
+    on = connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    silence = option(socket.TCP_KEEPIDLE) + probes if on else None
+    return silence, option(socket.TCP_USER_TIMEOUT) // 1000

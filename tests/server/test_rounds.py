@@ -214,6 +214,27 @@ def test_too_many_lost_rounds_in_a_row_end_the_run() -> None:
         next(rounds)
 
 
+def test_who_is_away_is_waited_for_before_each_further_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    away, waited = set[str](), list[int]()
+    exchange, _ = connect(SECURE, lambda message: "all" in away)
+    rounds = run_rounds(start(SECURE), SECURE, "run", exchange)
+
+    def wait(least: int) -> None:
+        waited.append(least)
+        if len(waited) == 2:
+            away.clear()
+
+    monkeypatch.setattr(exchange, "await_connected", wait)
+    assert next(rounds)[1].survivors == SECURE.names
+    assert waited == []
+    away.add("all")
+    _, report = next(rounds)
+    assert (report.round, report.survivors) == (1, SECURE.names)
+    assert waited == [SECURE.least] * 2
+
+
 def test_rounds_lost_here_and_there_do_not_end_it() -> None:
     plan = small_plan(aggregation={"attempts": 2})
     absent = leaving(plan, "ash birch", "train.update", lambda group: group[0] in "024")
