@@ -30,6 +30,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from client.app import build_app
 from client.config import load_institution
+from client.consent import KEYS, PIN, PLAN, ROSTER
 from client.stages import Institution
 from common.console import log_to_file
 from common.errors import FedpruneError
@@ -42,20 +43,22 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
 
 class Approved:
-    """The institution of a ``client.toml``, opened again whenever that file has changed.
+    """The institution of a ``client.toml``, opened again whenever what it was opened by changes.
 
-    `approve` and `leave` write it, so both count from the next message on. While it cannot be
-    opened, for want of an approved plan or of anything else, every message is refused.
+    So `approve`, `leave` and whatever else is done to the files count from the next message on.
+    While it cannot be opened, for want of an approved plan or of anything else, every message is
+    refused.
     """
 
     def __init__(self, path: Path) -> None:
         """Open nothing yet."""
         self._path = path
-        self._opened: tuple[int, Institution] | None = None
+        self._files = (path, *(path.with_name(name) for name in (PIN, PLAN, ROSTER, KEYS)))
+        self._opened: tuple[list[int], Institution] | None = None
 
     def __call__(self, _: Context | None = None) -> Institution:
         """Return the institution; raise what keeps it from being opened."""
-        changed = self._path.stat().st_mtime_ns
+        changed = [file.stat().st_mtime_ns if file.exists() else 0 for file in self._files]
         if self._opened is None or self._opened[0] != changed:
             self._opened = None
             self._opened = (changed, load_institution(self._path))

@@ -15,7 +15,7 @@ from common.errors import ConfigError
 def opened(path: Path) -> Any:
     if (text := path.read_text()) == "bad":
         raise ConfigError("no approved plan")
-    return text
+    return "".join(text)  # Another object each time.
 
 
 @pytest.fixture
@@ -50,6 +50,20 @@ def test_what_was_approved_before_does_not_outlive_a_file_that_approves_nothing(
             approved()
     change(file, "third")
     assert str(approved()) == "third"
+
+
+@pytest.mark.parametrize("name", ["consent.json", "plan.toml", "roster.json", "keys.json"])
+def test_what_is_approved_counts_without_a_restart(file: Path, name: str) -> None:
+    beside = file.with_name(name)
+    beside.write_text("")
+    approved = Approved(file)
+    first = approved()
+    change(beside, "")
+    assert approved() is not first
+    second = approved()
+    assert approved() is second
+    beside.unlink()
+    assert approved() is not second
 
 
 def test_an_exceptions_text_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
