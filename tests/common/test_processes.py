@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common import processes
 from common.errors import ConfigError
+from common.handover import Handover
 from common.processes import Child, Supervisor, is_up, only_one, write_secret
 from common.waiting import Backoff
 
@@ -67,6 +69,26 @@ def test_a_child_that_ends_starts_again_and_the_other_goes_on(tmp_path: Path) ->
     assert seen
     assert not any(map(is_alive, seen))
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memfd_create")
+def test_a_child_starts_again_by_what_it_is_handed_anew(tmp_path: Path) -> None:
+    file, log = tmp_path / "key", tmp_path / "logs" / "reader.log"
+    file.write_text("first")
+    key = Handover(file.read_bytes, file)
+    code = (
+        "import os, time; print('started by', open(os.environ['KEY']).read(), flush=True);"
+        " time.sleep(60)"
+    )
+    child = replace(python("reader", code), handed=key, environment={"KEY": key.path})
+
+    def until() -> bool:
+        if starts(log) == 1:
+            file.write_text("second")
+        return starts(log) == 2
+
+    keep(tmp_path, child, until=until)
+    assert log.read_text().splitlines() == ["started by first", "started by second"]
 
 
 def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(
