@@ -18,6 +18,7 @@ from client.ledger import Ledger
 from client.ledger_file import SqliteStore
 from client.limits import Limits
 from client.stages import Institution, Membership
+from common.consent.refusals import NotApprovedError
 from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, ProtocolError
@@ -125,16 +126,21 @@ def load_config(path: Path) -> ClientConfig:
 
 
 def load_institution(path: Path) -> Institution:
-    """Open the institution of a ``client.toml``; its plan must have the approved hash."""
+    """Open the institution of a ``client.toml``.
+
+    Raises:
+        ConfigError: a file is wrong.
+        NotApprovedError: nothing was approved, or what lies here is not what was.
+    """
     config = load_config(path)
     if config.plan is None or config.plan_hash is None:
-        raise ConfigError(
+        raise NotApprovedError(
             f"{path}: no plan was approved: fedprune-client join a bundle, then approve, or name"
             " plan and plan_hash"
         )
     plan = load_plan(config.plan)
     if plan.digest() != config.plan_hash:
-        raise ConfigError(
+        raise NotApprovedError(
             f"{config.plan}: plan has hash {plan.digest()}, {path} approved {config.plan_hash}:"
             " read the plan again before approving it"
         )
@@ -165,7 +171,7 @@ def open_ledger(config: LedgerConfig, here: Path) -> Ledger:
 
 
 def load_membership(config: MembershipConfig, name: str, here: Path) -> Membership:
-    """Read keys and roster; the roster must have the approved hash and hold these very keys."""
+    """Read keys and roster; it must be the approved one (`NotApprovedError`) with these keys."""
     identity, path = read_identity(here / config.keys), here / config.roster
     try:
         roster = Roster.from_bytes(path.read_bytes())
@@ -173,7 +179,7 @@ def load_membership(config: MembershipConfig, name: str, here: Path) -> Membersh
     except (OSError, ProtocolError) as error:
         raise ConfigError(f"{path}: not a roster that holds {name!r}: {error}") from error
     if roster.digest != config.roster_hash:
-        raise ConfigError(
+        raise NotApprovedError(
             f"{path}: roster has hash {roster.digest}, {config.roster_hash} was approved:"
             " compare the members' keys before approving it"
         )

@@ -148,8 +148,7 @@ class Home:
         passphrase = choose()
         node = node_keys.generate_key(stream)
         identity = create_identity(keys, stream, passphrase)
-        # Flower's SuperNode reads this file itself and takes no passphrase.
-        create_secret(node_file, node_keys.private_file(node), stream)
+        create_secret(node_file, node_keys.private_file(node), stream, passphrase)
         _write(node_file.with_name(node_file.name + PUBLIC), _line(node_keys.public_line(node)))
         request = Enrolment.make(name, identity, node, before)
         _write(request_file, request.to_bytes())

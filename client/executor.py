@@ -9,7 +9,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -31,7 +30,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 
 from client.app import build_app
 from client.config import load_institution
-from client.consent import PIN
+from client.consent import KEYS, PIN, PLAN, ROSTER
 from client.health import READY
 from client.stages import Institution
 from common.console import log_to_file
@@ -49,15 +48,17 @@ AGAIN_SECONDS = 60.0
 
 
 class Approved:
-    """The institution of a ``client.toml``, opened again whenever what it rests on has changed.
+    """The institution of a ``client.toml``, opened again whenever what it was opened by changes.
 
-    `approve` and `leave` write the pin beside it, so both count from the next message on. While it
-    cannot be opened, for want of an approved plan or of anything else, every message is refused.
+    So `approve`, `leave` and whatever else is done to the files count from the next message on.
+    While it cannot be opened, for want of an approved plan or of anything else, every message is
+    refused.
     """
 
     def __init__(self, path: Path) -> None:
         """Open nothing yet."""
         self._path = path
+        self._files = (path, *(path.with_name(name) for name in (PIN, PLAN, ROSTER, KEYS)))
         self._opened: tuple[tuple[int, ...], Institution] | None = None
 
     def __call__(self, _: Context | None = None) -> Institution:
@@ -70,11 +71,8 @@ class Approved:
 
     @property
     def changed(self) -> tuple[int, ...]:
-        """When the file and what was approved beside it changed last, in nanoseconds."""
-        times = [self._path.stat().st_mtime_ns]
-        with suppress(FileNotFoundError):
-            times.append(self._path.with_name(PIN).stat().st_mtime_ns)
-        return tuple(times)
+        """When each of its files changed last, in nanoseconds; 0 for one that is not there."""
+        return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in self._files)
 
 
 class Watch:

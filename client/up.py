@@ -2,58 +2,76 @@
 
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 from client.config import ServerConfig, load_config
+from client.consent import AUTHORITY, NODE_KEY
+from client.keys import read_identity
 from common import status
 from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
+from common.handover import AskedOnce, Handover
 from common.processes import (
-    OWNER_ONLY,
     Child,
     Supervisor,
     flower_environment,
     only_one,
     write_secret,
 )
+from common.secret_files import PASSPHRASE, read_secret
 
 LOOPBACK = "127.0.0.1"
 SECRET_BYTES = 32
 
 
-def children(home: Path, server: ServerConfig, port: int) -> list[Child]:
-    """Return the institution's processes; ``port`` is of loopback, where they meet."""
+def children(home: Path, server: ServerConfig, port: int, passphrase: AskedOnce) -> list[Child]:
+    """Return the institution's processes; ``port`` is of loopback, where they meet.
+
+    The executor reads its keys itself, and anew when they change. The SuperNode, which speaks to
+    the outside, has no more than its own.
+
+    Raises:
+        ConfigError: the SuperNode's key cannot be read, or not under this passphrase.
+    """
+    own, authority = home / NODE_KEY, home / AUTHORITY
+    key = Handover(partial(read_secret, own, passphrase), own, authority)
     secret = str(home / "state" / "executor.secret")
     # Not from the folder it happens to run in: only installed code.
     python = (sys.executable, "-P", "-m")
     node = (
         *(*python, "client.supernode", "--superlink", server.address),
-        *("--root-certificates", str(home / "ca.pem")),
-        *("--auth-supernode-private-key", str(home / "node.key")),
+        *("--root-certificates", str(authority)),
+        *("--auth-supernode-private-key", key.path),
         *("--host", LOOPBACK, "--port", str(port)),
         *("--isolation", "process", "--superexec-auth-secret-file", secret),
     )
     here = (str(home / "client.toml"), f"{LOOPBACK}:{port}", secret)
     # A SuperNode waits for the reply of an executor that died, for a minute or for ever, and hands
     # out no further message meanwhile. One that signs off and comes back has lost nothing else.
-    executor = Child("executor", (*python, "client.executor", *here), takes=("supernode",))
+    executor = Child(
+        "executor",
+        (*python, "client.executor", *here),
+        takes=("supernode",),
+        environment={PASSPHRASE: passphrase.said} if passphrase.said else {},
+    )
     health = Child(status.NAME, (*python, "client.health", str(home), server.address))
-    return [Child("supernode", node), executor, health]
+    return [Child("supernode", node, handed=key), executor, health]
 
 
 def up(home: Path) -> None:
     """Run the institution until SIGTERM or SIGINT."""
     home = home.resolve()
-    server = load_config(home / "client.toml").server
-    if server is None:
+    config, passphrase = load_config(home / "client.toml"), AskedOnce()
+    if config.server is None:
         raise ConfigError(
             f"{home / 'client.toml'}: no server is known: fedprune-client join a bundle, then"
             " approve, or name the [server] and its address"
         )
-    key = home / "node.key"
-    if not key.is_file() or key.stat().st_mode & 0o777 & ~OWNER_ONLY:
-        raise ConfigError(f"{key}: no private key that its owner alone can read: chmod 0600 {key}")
+    # Here, where a person may type the passphrase and read that it is wrong.
+    if config.membership is not None:
+        read_identity(home / config.membership.keys, passphrase)
     log_to_file()
     with only_one(home):
         write_secret(
@@ -62,9 +80,5 @@ def up(home: Path) -> None:
         with socket.socket() as probe:
             probe.bind((LOOPBACK, 0))
             port = int(probe.getsockname()[1])
-        Supervisor(
-            children(home, server, port),
-            home / "logs",
-            flower_environment(home),
-            state=home / "state",
-        ).run()
+        kept = children(home, config.server, port, passphrase)
+        Supervisor(kept, home / "logs", flower_environment(home), state=home / "state").run()

@@ -24,6 +24,7 @@ from types import FrameType
 
 from common.durable import write_atomically
 from common.errors import ConfigError, DiskError
+from common.handover import Handover, environment_without_passphrase
 from common.waiting import Backoff
 
 log = logging.getLogger("fedprune.up")
@@ -51,12 +52,15 @@ _LIBC = ctypes.CDLL(None)
 class Child:
     """A process by its name, which names its log too, and its command.
 
-    ``takes`` names children that are started anew whenever this one has ended by itself.
+    ``takes`` names children that are started anew whenever this one has ended by itself. It
+    inherits ``handed`` and starts again whenever that is renewed. ``environment`` is its alone.
     """
 
     name: str
     command: Sequence[str]
     takes: tuple[str, ...] = ()
+    handed: Handover | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,11 @@ class Supervisor:
         """Start or restart a child that is due; return who is to start again for its end."""
         name, now, ended = one.child.name, self.clock(), False
         path = self.logs / f"{name}.log"
+        handed = one.child.handed
+        if handed is not None and handed.renewed() and one.process is not None:
+            log.info("%s starts again: its key or a certificate was renewed", name)
+            _end(one.process)
+            one.process, one.due = None, now
         if one.process is not None and (code := one.process.poll()) is not None:
             # What it has started itself may live on.
             _end(one.process)
@@ -185,7 +194,8 @@ class Supervisor:
         try:
             return subprocess.Popen(  # noqa: S603 - our own commands, no shell
                 child.command,
-                env=dict(self.environment),
+                env={**self.environment, **child.environment},
+                pass_fds=() if child.handed is None else (child.handed.handle,),
                 stdin=subprocess.DEVNULL,
                 stdout=handle,
                 stderr=handle,
@@ -199,9 +209,10 @@ class Supervisor:
 def flower_environment(home: Path) -> dict[str, str]:
     """Return this process' environment for Flower's processes: their state in ``home``, no calls.
 
-    Without proxies: they would be asked for loopback addresses too.
+    Without proxies: they would be asked for loopback addresses too. Without the passphrase: who
+    needs a key is handed it.
     """
-    return os.environ | {
+    return environment_without_passphrase() | {
         "FLWR_HOME": str(home / "state" / "flower"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",

@@ -150,7 +150,8 @@ class Attempt:
             for name, offer in self._model.offers.items()
             if name in members and offer.advert.session_tag == session.tag
         }
-        roster = self._roster.to_bytes() if self._roster.revoked else b""
+        # With its keys, an institution says itself that somebody was added or revoked.
+        roster = self._roster.to_bytes()
         known = self._exchange.adverts.of(self._roster)
         missing = {
             name: wire.AdvertiseRequest(

@@ -78,12 +78,13 @@ def _run(task: Task, grid: Grid, entropy: Entropy) -> None:
         return run, initial_model(plan, entropy.stream("initial-weights"))
 
     run, model = record.begin(fresh)
+    roster = task.roster
     last = model if model.round else None
     exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts)
     try:
         # Who died after the last round has nobody to ask.
         if model.round <= plan.training.rounds:
-            exchange.join(run, plan.names, plan.digest())
+            exchange.join(run, plan.names if roster is None else roster.names, plan.digest())
             model = replace(model, epoch=max(0, model.epoch, exchange.last_epoch))
         for state, report in run_rounds(model, plan, run, exchange, note=record.note):
             task.keep(state, report)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -18,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from common.crypto.node_keys import generate_key
 from common.entropy import Stream
 from common.errors import ConfigError
+from server.home import CERTIFICATE, SERVER_KEY
 
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 365
@@ -83,10 +85,27 @@ def read_key(data: bytes) -> Key:
     try:
         key = load_pem_private_key(data, password=None)
     except (ValueError, TypeError):
-        raise ConfigError("the authority's key cannot be read: restore it") from None
+        raise ConfigError("a private key cannot be read: restore it") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigError("the authority's key is of another kind: restore it")
+        raise ConfigError("a private key is of another kind: restore it")
     return key
+
+
+def identity_pem(key: bytes, certificate: bytes) -> bytes:
+    """Return a server's key and certificate, both PEM, in one; raise `ConfigError` unless a pair.
+
+    A renewal that was cut short between the two files leaves others.
+    """
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        held = x509.load_pem_x509_certificate(certificate).public_key()
+    except ValueError:
+        raise ConfigError("the server's certificate cannot be read: restore it") from None
+    if held.public_bytes(*form) != read_key(key).public_key().public_bytes(*form):
+        raise ConfigError(
+            f"{SERVER_KEY} does not belong to {CERTIFICATE}: run fedprune-server rotate"
+        )
+    return key + certificate
 
 
 def certificate_pem(certificate: x509.Certificate) -> bytes:

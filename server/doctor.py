@@ -8,19 +8,19 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
 
 from common import checkup
 from common.checkup import BAD, GOOD, NOTE, Finding
+from common.crypto.locking import is_locked
 from common.errors import ConfigError
+from common.handover import AskedOnce
 from common.processes import is_up
+from common.secret_files import read_secret
+from server.certificates import identity_pem
 from server.desk import Public, read_public
+from server.home import CERTIFICATE, SERVER_KEY
 
-RENEWAL = "issue a new one for the institutions to pin, and start `up` again"
+RENEWAL = "have a new one issued: fedprune-server rotate"
 
 
 def examine(home: Path, now: datetime) -> Iterator[Finding]:
@@ -44,14 +44,19 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
 
 
 def _pair(home: Path) -> Iterator[Finding]:
-    with suppress(ConfigError, OSError, ValueError, TypeError):
-        key = load_pem_private_key((home / "server.key").read_bytes(), None).public_key()
-        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        held = checkup.read_certificate(home / "server.pem").public_key()
-        if held.public_bytes(*form) == key.public_bytes(*form):
-            yield Finding("key pair", GOOD, "server.key belongs to server.pem")
-            return
-    yield Finding("key pair", BAD, "server.key does not belong to server.pem", RENEWAL)
+    key, certificate, asked = home / SERVER_KEY, home / CERTIFICATE, AskedOnce()
+    if any(found.state == BAD for found in checkup.private(key)):
+        return
+    try:
+        identity_pem(read_secret(key, asked), certificate.read_bytes())
+    except (ConfigError, OSError) as error:
+        if key.is_file() and is_locked(key.read_bytes()) and not asked.said:
+            # Nobody was there to ask, as before a service starts: `up` says the rest.
+            yield Finding("key pair", NOTE, f"{key.name} is under a passphrase: not looked into")
+        else:
+            yield Finding("key pair", BAD, str(error), RENEWAL)
+    else:
+        yield Finding("key pair", GOOD, f"{key.name} belongs to {certificate.name}")
 
 
 def _named(path: Path, public: Public) -> Iterator[Finding]:

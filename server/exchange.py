@@ -12,6 +12,7 @@ from flwr.common.serde import message_to_proto
 from flwr.serverapp import Grid
 
 from common import messages as wire
+from common.console import printable
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
 from common.waiting import Pause
@@ -31,6 +32,9 @@ TRIPS = {
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 """Seconds between looks for replies; Flower's own wait would look every three."""
+
+REASON_CHARACTERS = 80
+"""Of a refusal that are shown; an honest one is shorter."""
 
 JOIN_SECONDS = 2.0
 """Pause before nodes that came late, or could not answer, are asked who they are."""
@@ -84,6 +88,8 @@ class Exchange:
         self.traffic = Traffic()
         self.finished: set[str] = set()
         """Who refused a round because it is over, since this was last emptied."""
+        self.refused: dict[str, str] = {}
+        """Why the last trip was refused, by institution, or by node before its name is known."""
 
     def join(self, run: str, names: tuple[str, ...], plan_hash: str) -> None:
         """Learn which node is which member, waiting until all of ``names`` have answered.
@@ -120,9 +126,13 @@ class Exchange:
                 " start again"
             )
         if silent := missing - strays:
+            # A refusal bears no name: whom it came from is told by who is missing.
+            reasons = Counter(self.refused.values()).items()
+            told = ", ".join(f"{count} refused: {reason}" for reason, count in sorted(reasons))
             problems.append(
-                f"{', '.join(sorted(silent))} did not join within {self._timeout:g} s: start these"
-                " institutions, or raise aggregation.timeout"
+                f"{', '.join(sorted(silent))} did not join within {self._timeout:g} s"
+                + (f" ({told}; their own logs say more)" if told else "")
+                + ": start these institutions, or raise aggregation.timeout"
             )
         if problems:
             raise AggregationError("; ".join(problems))
@@ -169,6 +179,7 @@ class Exchange:
             # One at a time: a push of several leaves out the ids of those that failed.
             identifiers |= dict.fromkeys(self._grid.push_messages([message]), node)
         replies: dict[int, M] = {}
+        self.refused = {}
         deadline = time.monotonic() + self._timeout
         pause = Pause(FIRST_PAUSE, LONGEST_PAUSE)
         while identifiers:
@@ -178,9 +189,8 @@ class Exchange:
                     continue
                 node = identifiers.pop(message.metadata.reply_to_message_id)
                 self.traffic.up[names.get(node, "")] += message_to_proto(message).ByteSize()
-                if (
-                    reply := self._parse(message, expected, names.get(node, str(node)))
-                ) is not None:
+                name = names.get(node, str(node))
+                if (reply := self._parse(message, expected, name)) is not None:
                     replies[node] = reply
             if identifiers:
                 if time.monotonic() > deadline:
@@ -196,7 +206,9 @@ class Exchange:
         try:
             if wire.kind_of(message.content) == wire.Refusal.kind:
                 reason = wire.Refusal.from_record(message.content).reason
-                log.warning("%s refused: %s", name, reason)
+                # It goes on to the operator's terminal, and is whatever an institution sent.
+                self.refused[name] = printable(reason[:REASON_CHARACTERS])
+                log.warning("%s refused: %s", name, self.refused[name])
                 if reason in OVER:
                     self.finished.add(name)
                 return None

@@ -105,7 +105,7 @@ def init(  # noqa: PLR0913, PLR0917
     create_secret(home / AUTHORITY_KEY, certificates.key_pem(signer), stream, passphrase)
     create_secret(home / OPERATOR_KEY, private, stream, passphrase)
     write_atomically(home / AUTHORITY, certificates.certificate_pem(authority))
-    _certify(home, settings.host, (signer, authority), now)
+    _certify(home, settings.host, (signer, authority), now, passphrase)
     written = ", ".join(f'{who} = "{key}"' for who, key in keys.items())
     plan = TEMPLATE.format(name=name, plan=home / PLAN, quorum=quorum, keys=written)
     write_atomically(home / PLAN, plan.encode())
@@ -208,22 +208,25 @@ def rotate(home: Folder = HERE) -> None:
     place = ServerHome(home)
     signer = certificates.read_key(read_secret(home / AUTHORITY_KEY))
     authority = x509.load_pem_x509_certificate((home / AUTHORITY).read_bytes())
-    _certify(home, place.settings.host, (signer, authority), int(time.time()))
-    typer.echo(f"{home / CERTIFICATE}: renewed; it serves from the SuperLink's next start.")
+    _certify(home, place.settings.host, (signer, authority), int(time.time()), new_passphrase())
+    typer.echo(f"{home / CERTIFICATE}: renewed; `up` serves by it at once, members do nothing.")
 
 
 COMMANDS = (init, operator, admit, revoke, publish, expire, sign, show, apply, rotate)
 
 
 def _certify(
-    home: Path, host: str, authority: tuple[certificates.Key, x509.Certificate], now: int
+    home: Path,
+    host: str,
+    authority: tuple[certificates.Key, x509.Certificate],
+    now: int,
+    passphrase: str,
 ) -> None:
-    """Put a fresh key and certificate in place; what reads them starts anew anyway."""
+    """Put a fresh key and certificate in place, the certificate last: `up` looks for that."""
     key, certificate = certificates.new_server(host, authority, now, _stream())
     fresh = home / f"{SERVER_KEY}.next"
     erase(fresh)
-    # The SuperLink reads this file itself and takes no passphrase.
-    create_secret(fresh, certificates.key_pem(key), _stream())
+    create_secret(fresh, certificates.key_pem(key), _stream(), passphrase)
     erase(home / SERVER_KEY)
     fresh.replace(home / SERVER_KEY)
     write_atomically(home / CERTIFICATE, certificates.certificate_pem(certificate))

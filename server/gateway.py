@@ -11,7 +11,6 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import uvicorn
@@ -113,18 +112,19 @@ def listener(host: str, port: int) -> socket.socket:
     return made
 
 
-def main(host: str, port: str, home: str, superlink: str) -> None:
-    """Serve until SIGTERM, with ``server.pem`` and ``server.key`` of ``home``."""
-    folder = Path(home)
-    trusted = ssl.create_default_context(cafile=folder / "state" / "desk.pem")
+def main(host: str, port: str, identity: str, superlink: str, desk: str) -> None:
+    """Serve until SIGTERM, by the key and certificate of the PEM file ``identity``.
+
+    ``desk`` is the certificate that SuperLink shows.
+    """
+    trusted = ssl.create_default_context(cafile=desk)
     limits = httpx.Limits(max_connections=CONNECTIONS, keepalive_expiry=UPSTREAM_IDLE_SECONDS)
     upstream = httpx.AsyncClient(
         base_url=f"https://{superlink}", verify=trusted, timeout=60, limits=limits, trust_env=False
     )
     settings = uvicorn.Config(
         build_gateway(upstream),
-        ssl_certfile=folder / "server.pem",
-        ssl_keyfile=folder / "server.key",
+        ssl_certfile=identity,
         # Only SuperLink's own log tells who called; an outsider's headers do not.
         proxy_headers=False,
         server_header=False,

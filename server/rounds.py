@@ -119,9 +119,11 @@ def run_rounds(  # noqa: PLR0913
             )
         lost = 0 if survivors else lost + 1
         if lost >= plan.aggregation.attempts:
+            told = [f"{name} refused: {reason}" for name, reason in exchange.refused.items()]
             raise AggregationError(
-                f"{lost} rounds in a row could not be completed by {plan.threshold} institutions:"
-                " bring them back and resume"
+                f"{lost} rounds in a row could not be completed by {plan.threshold} institutions"
+                + (f" ({', '.join(sorted(told))})" if told else "")
+                + ": bring them back and resume"
             )
         counts, noise = looked_at(plan, sums, survivors)
         traffic, members = exchange.traffic, max(1, len(survivors))

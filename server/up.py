@@ -13,9 +13,13 @@ from common import status
 from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import FedpruneError
+from common.handover import AskedOnce, Handover
 from common.processes import Child, Supervisor, flower_environment, only_one
+from common.secret_files import Ask, read_secret
+from server.certificates import identity_pem
 from server.control import let_in
 from server.desk import LOOPBACK, Desk, Public, open_desk, read_public
+from server.home import CERTIFICATE, SERVER_KEY
 
 log = logging.getLogger("fedprune.up")
 
@@ -57,8 +61,20 @@ class Doorkeeper:
         self._told = there
 
 
-def children(home: Path, desk: Desk, public: Public) -> list[Child]:
-    """Return the server's processes, in the order in which they start."""
+def children(home: Path, desk: Desk, public: Public, passphrase: Ask) -> list[Child]:
+    """Return the server's processes, in the order in which they start.
+
+    Raises:
+        ConfigError: the server's key cannot be read, or not under this passphrase, or belongs to
+            another certificate.
+    """
+    certificate = home / CERTIFICATE
+
+    def identity() -> bytes:
+        return identity_pem(read_secret(home / SERVER_KEY, passphrase), certificate.read_bytes())
+
+    # A renewal writes it last.
+    key = Handover(identity, certificate)
     superlink = (
         str(Path(sys.executable).with_name("flower-superlink")),
         *("--host", LOOPBACK, "--port", str(desk.port)),
@@ -70,10 +86,10 @@ def children(home: Path, desk: Desk, public: Public) -> list[Child]:
     )
     # Not from the folder it happens to run in: only installed code.
     python = (sys.executable, "-P", "-m")
-    listen = (public.listen, str(public.port))
+    listen = (public.listen, str(public.port), key.path, desk.address, str(desk.certificate))
     return [
         Child("superlink", superlink),
-        Child("gateway", (*python, "server.gateway", *listen, str(home), desk.address)),
+        Child("gateway", (*python, "server.gateway", *listen), handed=key),
         Child("serverapp", (*python, "server.executor", str(home), desk.address)),
         Child(status.NAME, (*python, "server.health", str(home), desk.address)),
     ]
@@ -88,7 +104,7 @@ def up(home: Path) -> None:
         desk = open_desk(home, datetime.now(UTC), SystemEntropy().stream("desk"))
         (home / "members").mkdir(exist_ok=True)
         Supervisor(
-            children(home, desk, public),
+            children(home, desk, public, AskedOnce()),
             home / "logs",
             flower_environment(home),
             Doorkeeper(desk, home / "members"),

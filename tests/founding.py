@@ -1,6 +1,7 @@
 """A federation founded by the commands that people type: four institutions, two operators."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import tomli_w
 
 from client.cli import main as client_main
 from common.consent.acts import Proposal
+from common.secret_files import create_secret
 from server.cli import main as server_main
 from server.home import ServerHome
 from tests.commands import Outcome, invoke
@@ -110,10 +112,7 @@ def write_plan(federation: Federation, **sections: Any) -> None:
 def found(path: Path, quorum: int = 2) -> Federation:
     """Found a federation, admit its members, and publish a plan; nobody has joined yet."""
     federation = Federation(path)
-    told = good(federation.operate("operator", "--name", "bob", home="bob")).out
-    pair = told.splitlines()[0].split()[-1]
-    options = ("--operator", "alice", "--other", pair, "--quorum", quorum)
-    good(federation.operate("init", "--name", "small", "--address", ADDRESS, *options))
+    open_server(federation, ADDRESS, quorum)
     for index, name in enumerate(NAMES):
         federation.enrol(name)
         write_table(federation.at(name) / "records.csv", index)
@@ -121,10 +120,25 @@ def found(path: Path, quorum: int = 2) -> Federation:
     return federation
 
 
+def open_server(federation: Federation, address: str, quorum: int = 2) -> None:
+    """Make the keys of both operators and the server's folder."""
+    told = good(federation.operate("operator", "--name", "bob", home="bob")).out
+    pair = told.splitlines()[0].split()[-1]
+    options = ("--operator", "alice", "--other", pair, "--quorum", quorum)
+    good(federation.operate("init", "--name", "small", "--address", address, *options))
+
+
 def write_table(path: Path, seed: int) -> None:
     examples = small_examples(300, seed)
     table = pd.DataFrame(examples.features, columns=[f"x{index}" for index in range(WIDTH)])
     table.assign(bad=examples.labels.astype(np.int64)).to_csv(path, index=False)
+
+
+def put_under_passphrase(file: Path, passphrase: str) -> None:
+    """Lock a key that was made without a passphrase."""
+    clear = file.read_bytes()
+    file.unlink()
+    create_secret(file, clear, os.urandom, passphrase)
 
 
 def altered(bundle: Path, *keys: str, by: Any) -> Path:

@@ -396,7 +396,7 @@ def test_what_runs_is_what_was_approved(federation: Federation, file: str) -> No
     if file == "roster.json":
         changed = federation.home.charter.roster.without("elm").to_bytes().decode()
     path.write_text(changed)
-    with pytest.raises(ConfigError, match="approved"):
+    with pytest.raises(NotApprovedError, match="approved"):
         opened(federation, "ash")
 
 
@@ -419,7 +419,7 @@ def test_what_a_person_mistypes_leaves_no_trace(fresh: Federation) -> None:
 
 
 def test_nothing_approved_opens_nothing(fresh: Federation) -> None:
-    with pytest.raises(ConfigError, match="no plan was approved: fedprune-client join"):
+    with pytest.raises(NotApprovedError, match="no plan was approved: fedprune-client join"):
         opened(fresh, "ash")
     again = fresh.do("ash", "init", "--name", "ash")
     refused(again, "keys are made once, then rotated")

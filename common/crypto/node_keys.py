@@ -31,7 +31,7 @@ def generate_key(stream: Stream) -> ec.EllipticCurvePrivateKey:
 
 
 def private_file(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the file for ``--auth-supernode-private-key``; Flower takes no passphrase."""
+    """Return the form for ``--auth-supernode-private-key``; Flower takes no passphrase."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
 
 

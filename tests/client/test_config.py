@@ -11,6 +11,7 @@ from client.config import NODE_KEY, institution_of, load_config, load_institutio
 from client.databases import Database
 from client.keys import create_identity, read_identity
 from client.ledger_file import SqliteStore
+from common.consent.refusals import NotApprovedError
 from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, DataError
@@ -98,7 +99,9 @@ def test_missing_file_is_one_line(tmp_path: Path) -> None:
 
 def test_a_plan_of_another_hash_is_not_approved(client_file: Path, plan: Plan) -> None:
     edit(client_file.with_name("plan.toml"), "rounds = 6", "rounds = 7")
-    with pytest.raises(ConfigError, match=f"approved {plan.digest()}: read the plan") as caught:
+    with pytest.raises(
+        NotApprovedError, match=f"approved {plan.digest()}: read the plan"
+    ) as caught:
         load_institution(client_file)
     assert small_plan(aggregation={"kind": "plain"}, training={"rounds": 7}).digest() in str(
         caught.value

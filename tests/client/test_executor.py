@@ -17,7 +17,7 @@ from common.processes import Presence, is_present
 def opened(path: Path) -> Any:
     if (text := path.read_text()) == "bad":
         raise ConfigError("no approved plan")
-    return text
+    return "".join(text)  # Another object each time.
 
 
 @pytest.fixture
@@ -125,6 +125,20 @@ def test_what_was_away_is_looked_for_again(file: Path, monkeypatch: pytest.Monke
     now[0] += AGAIN_SECONDS
     watch(0.5)
     assert is_present(there)
+
+
+@pytest.mark.parametrize("name", ["consent.json", "plan.toml", "roster.json", "keys.json"])
+def test_what_is_approved_counts_without_a_restart(file: Path, name: str) -> None:
+    beside = file.with_name(name)
+    beside.write_text("")
+    approved = Approved(file)
+    first = approved()
+    change(beside, "")
+    assert approved() is not first
+    second = approved()
+    assert approved() is second
+    beside.unlink()
+    assert approved() is not second
 
 
 def test_an_exceptions_text_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from common import processes
 from common.errors import ConfigError
+from common.handover import Handover
 from common.processes import (
     Child,
     Standing,
@@ -87,6 +88,26 @@ def test_a_child_that_ends_takes_another_along(tmp_path: Path) -> None:
         replace(brief, takes=("taken",)),
         until=lambda: starts(taken) >= 2 and starts(log) >= 2,
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memfd_create")
+def test_a_child_starts_again_by_what_it_is_handed_anew(tmp_path: Path) -> None:
+    file, log = tmp_path / "key", tmp_path / "logs" / "reader.log"
+    file.write_text("first")
+    key = Handover(file.read_bytes, file)
+    code = (
+        "import os, time; print('started by', open(os.environ['KEY']).read(), flush=True);"
+        " time.sleep(60)"
+    )
+    child = replace(python("reader", code), handed=key, environment={"KEY": key.path})
+
+    def until() -> bool:
+        if starts(log) == 1:
+            file.write_text("second")
+        return starts(log) == 2
+
+    keep(tmp_path, child, until=until)
+    assert log.read_text().splitlines() == ["started by first", "started by second"]
 
 
 def test_a_child_that_ignores_sigterm_is_killed_with_what_it_started(

@@ -172,18 +172,20 @@ def test_superlink_itself_listens_on_loopback_alone(federation: Federation) -> N
 def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     member = federation.institution(NAMES[0])
     stranger, expired = tmp_path / "stranger", tmp_path / "expired"
-    for home in (stranger, expired / "state"):
-        home.mkdir(parents=True)
+    for home in (stranger, expired):
+        home.mkdir()
     make_node_key(stranger)
     (stranger / "ca.pem").write_bytes(Authority.make().pem)
     past = Authority.make()
     past.issue(expired, valid=-DAY)
     (expired / "ca.pem").write_bytes(past.pem)
     desk = find_desk(federation.server)
-    (expired / "state" / "desk.pem").write_bytes(desk.certificate.read_bytes())
+    pair = [(expired / name).read_bytes() for name in ("server.key", "server.pem")]
+    (expired / "identity.pem").write_bytes(b"".join(pair))
     port = str(free_port())
+    served = (str(expired / "identity.pem"), desk.address, str(desk.certificate))
     gateway = subprocess.Popen(
-        (sys.executable, "-m", "server.gateway", "127.0.0.1", port, str(expired), desk.address),
+        (sys.executable, "-m", "server.gateway", "127.0.0.1", port, *served),
         cwd=ROOT,
         env=environment(),
         stderr=subprocess.DEVNULL,

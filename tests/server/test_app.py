@@ -1,3 +1,5 @@
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,29 @@ def test_a_roster_that_shrinks_is_taken_over_at_the_next_round() -> None:
     left = ("ash", "birch", "cedar")
     assert [report.survivors for report in kept] == [PLAN.names, left, left]
     assert next(rosters, None) is None, "asked before each round, and not after the last"
+
+
+def test_a_revoked_member_is_not_waited_for_by_a_run_that_begins_later() -> None:
+    kept: list[RoundReport] = []
+    task = Task(PLAN, lambda model, report: kept.append(report), roster_of(PLAN).without("elm"))
+    left = ("ash", "birch", "cedar")
+    build_app(lambda context: task, SeededEntropy(0))(grid_of(PLAN, *left), context_of())
+    assert [report.survivors for report in kept] == [left] * 3
+
+
+def test_a_roster_that_grew_ends_the_run_by_name() -> None:
+    known = roster_of(PLAN)
+    approved = known.without("elm")
+    members = {
+        node: replace(member, membership=replace(member.member, roster=approved))
+        for node, member in enumerate(
+            map(partial(small_institution, PLAN), approved.names), start=5
+        )
+    } | {9: small_institution(PLAN, "elm")}
+    grid = InProcessGrid(build_client(lambda context: members[context.node_id]), members)
+    task = Task(PLAN, lambda *_: None, known)
+    with pytest.raises(AggregationError, match="ash refused: roster-grew, birch refused: roster"):
+        build_app(lambda context: task, SeededEntropy(0))(grid, context_of())
 
 
 def test_a_run_ends_with_the_charter() -> None:

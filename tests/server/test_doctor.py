@@ -7,8 +7,10 @@ import pytest
 
 from common.checkup import Finding, disk, show
 from common.errors import FedpruneError
+from common.secret_files import PASSPHRASE
 from server.doctor import examine
 from tests.deployment.federation import Authority, Federation, found, make_plan
+from tests.founding import put_under_passphrase
 
 NOW = datetime.now(UTC)
 
@@ -37,7 +39,7 @@ def test_a_certificate_runs_out_with_notice(home: Path) -> None:
     later = bad(home, NOW + timedelta(days=400))
     assert set(later) == {"server.pem"}
     assert later["server.pem"].said.startswith("expired on")
-    assert "issue a new one" in later["server.pem"].remedy
+    assert "fedprune-server rotate" in later["server.pem"].remedy
 
 
 def test_a_clock_that_is_behind_is_told(home: Path) -> None:
@@ -50,6 +52,18 @@ def test_a_key_open_to_others_is_told(home: Path) -> None:
     (home / "server.key").chmod(0o640)
     (found,) = bad(home).values()
     assert (found.what, found.said) == ("server.key", "mode 0640 lets others at it")
+
+
+def test_a_key_under_a_passphrase_is_looked_into_by_whoever_has_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_under_passphrase(home / "server.key", "right")
+    pair = {found.what: found for found in examine(home, NOW)}["key pair"]
+    assert (pair.state, pair.said) == ("note", "server.key is under a passphrase: not looked into")
+    monkeypatch.setenv(PASSPHRASE, "wrong")
+    assert "the passphrase is wrong" in bad(home)["key pair"].said
+    monkeypatch.setenv(PASSPHRASE, "right")
+    assert bad(home) == {}
 
 
 def test_a_certificate_of_another_authority_is_told(home: Path) -> None:
@@ -77,7 +91,7 @@ def test_a_taken_port_is_told(home: Path, founded: Federation) -> None:
 
 def test_files_that_are_missing_are_told(tmp_path: Path) -> None:
     found = bad(tmp_path)
-    assert {"ca.pem", "server.pem", "server.key", "issuer", "key pair", "server.toml"} <= set(found)
+    assert {"ca.pem", "server.pem", "server.key", "issuer", "server.toml"} <= set(found)
     assert all(finding.remedy for finding in found.values())
 
 

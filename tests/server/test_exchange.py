@@ -226,12 +226,23 @@ def claim(name: str, plan_hash: str = PLAN_HASH) -> Answer:
     return answer
 
 
+def refuse(reason: str) -> Answer:
+    """Let birch refuse whatever it is asked."""
+
+    def answer(message: Message, mine: str) -> Message:
+        return reply(message, wire.Refusal(reason)) if mine == "birch" else honest(message, mine)
+
+    return answer
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
         (claim("birch", "bb"), "birch approved another plan: agree on aa"),
         (claim("oak"), "birch did not join within 0.1 s: start"),
         (claim("ash"), "did not join within 0.1 s"),
+        (refuse("not approved"), r"birch did not join within 0.1 s \(1 refused: not approved; "),
+        (refuse("\33[2J" + "x" * 99), rf"1 refused:  \[2J{'x' * 76}; "),
         (only_for("ash", crash), None),
     ],
 )

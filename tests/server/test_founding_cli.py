@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,24 @@ from cryptography import x509
 from common.consent.acts import Proposal, Revocation
 from common.consent.enrolment import Enrolment
 from common.crypto import node_keys
+from common.crypto.locking import is_locked
 from common.entropy import SeededEntropy, SystemEntropy
 from common.plan import plan_from_dict
 from common.secret_files import PASSPHRASE
 from server.cli import main
 from simulations.rehearsal import seeded_identity
-from tests.commands import invoke
-from tests.founding import ADDRESS, NAMES, Federation, found, good, read, refused, write_plan
+from tests.commands import Outcome, invoke
+from tests.founding import (
+    ADDRESS,
+    NAMES,
+    Federation,
+    found,
+    good,
+    put_under_passphrase,
+    read,
+    refused,
+    write_plan,
+)
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +257,37 @@ def test_keys_under_a_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     good(federation.operate("admit", request))
     good(federation.operate("rotate"))
     good(federation.do("ash", "rotate"))
+    private = [*federation.path.rglob("*.key"), *federation.path.rglob("*keys.json")]
+    assert len(private) == 3 + 4
+    assert all(is_locked(file.read_bytes()) for file in private)
+
+
+def test_up_asks_for_a_passphrase_before_anything_starts(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_under_passphrase(federation.server / "server.key", "right")
+    federation.approve("ash")
+    put_under_passphrase(federation.at("ash") / "keys.json", "right")
+    federation.approve("birch")
+    put_under_passphrase(federation.at("birch") / "node.key", "right")
+    ups: dict[str, Callable[[], Outcome]] = {
+        "server.key": lambda: federation.operate("up"),
+        "keys.json": lambda: federation.do("ash", "up"),
+        "node.key": lambda: federation.do("birch", "up"),
+    }
+    for file, up in ups.items():
+        refused(up(), f"{file}: keys need their passphrase: set {PASSPHRASE}, or type it")
+    monkeypatch.setenv(PASSPHRASE, "wrong")
+    for file, up in ups.items():
+        refused(up(), f"{file}: the passphrase is wrong, or the file was altered")
+    assert not list(federation.path.rglob("logs"))
+
+
+def test_up_wants_the_key_of_its_certificate(federation: Federation) -> None:
+    before = (federation.server / "server.pem").read_bytes()
+    good(federation.operate("rotate"))
+    (federation.server / "server.pem").write_bytes(before)
+    refused(federation.operate("up"), "server.key does not belong to server.pem: run fedprune-s")
 
 
 @pytest.mark.parametrize("file", ["operator.key", "ca.key"])
