@@ -1,4 +1,4 @@
-"""`fedprune-server up | start | resume | status | stop | logs | doctor | healthcheck`: day to day."""
+"""`fedprune-server up|start|resume|status|stop|logs|doctor|healthcheck`: from day to day."""
 
 import csv
 import sys
