@@ -26,7 +26,7 @@ from statistics import median
 from client.cleaning import clean
 from client.data import prepare
 from common.plan import Plan
-from server.desk import LOOPBACK
+from server.desk import free_port
 from simulations.consortium import consortium
 from simulations.run import Run, simulate
 
@@ -38,6 +38,7 @@ from tests.deployment.federation import (
     SERVER,
     await_health,
     by_command,
+    dial,
     found,
     make_plan,
     up,
@@ -47,21 +48,19 @@ from tests.deployment.loopback import operate
 HIDDEN = (512, 256)
 CHUNK = 1 << 16
 
-RELAY = "127.0.0.2"
-"""What institutions dial: loopback too, and another address than the server's."""
-
 
 @dataclass
 class Relay:
-    """Passes what comes to a TCP port of `RELAY` on to the same port of the server, counted."""
+    """A TCP port that passes everything on to another and counts it."""
 
     port: int
+    target: int
     counted: int = 0
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Relay until the block ends."""
-        with socket.create_server((RELAY, self.port)) as server:
+        with socket.create_server(("127.0.0.1", self.port)) as server:
             threading.Thread(target=self._accept, args=(server,), daemon=True).start()
             yield
 
@@ -69,7 +68,7 @@ class Relay:
         with suppress(OSError):
             while True:
                 inner, _ = server.accept()
-                outer = socket.create_connection((LOOPBACK, self.port))
+                outer = socket.create_connection(("127.0.0.1", self.target))
                 for ends in ((inner, outer), (outer, inner)):
                     threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
@@ -94,13 +93,16 @@ def steady(rows: list[dict[str, str]]) -> float:
 
 def ours(folder: Path, plan: Plan) -> tuple[float, float]:
     """Return a round's seconds and the bytes on the wire over those of the payload."""
-    federation = found(folder, plan, by_command, RELAY)
-    relay = Relay(int(federation.address.partition(":")[2]))
+    federation = found(folder, plan, by_command)
+    relay = Relay(free_port(), int(federation.address.partition(":")[2]))
     with ExitStack() as stack:
         stack.enter_context(relay.open())
         stack.enter_context(up((SERVER, federation.server)))
         await_health(federation)
-        stack.enter_context(up(*((CLIENT, federation.institution(name)) for name in plan.names)))
+        homes = [federation.institution(name) for name in plan.names]
+        for home in homes:
+            dial(home, f"127.0.0.1:{relay.port}")
+        stack.enter_context(up(*((CLIENT, home) for home in homes)))
         before = relay.counted
         ended = operate(federation.server, "start", "--wait", "--run", "bench")
         if ended.returncode:

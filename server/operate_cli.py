@@ -1,4 +1,4 @@
-"""`fedprune-server up | start | … | backup | restore`: a server from day to day."""
+"""`fedprune-server up|start|resume|status|stop|logs|doctor|healthcheck`: from day to day."""
 
 import csv
 import sys
@@ -13,10 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from common.console import errors
-from common.entropy import SystemEntropy
 from common.errors import ConfigError, FedpruneError
 from common.plan import load_plan
-from common.secret_files import new_passphrase
 
 POLL_SECONDS = 0.5
 
@@ -26,7 +24,7 @@ HERE = Path()
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    commands = (up, start, resume, status, stop, logs, doctor, healthcheck, backup, restore)
+    commands = (up, start, resume, status, stop, logs, doctor, healthcheck)
     for command in commands:
         app.command()(command)
 
@@ -193,38 +191,6 @@ def healthcheck(home: Home = HERE) -> None:
 
     check(home)
     typer.echo("healthy")
-
-
-def backup(
-    file: Annotated[Path, typer.Argument(help="The backup to write.")], home: Home = HERE
-) -> None:
-    """Copy CA, keys, members, adverts and runs to one file, while `up` runs or not."""
-    from common.backup import save  # noqa: PLC0415
-    from server.backup import archived  # noqa: PLC0415
-
-    made = archived(home, int(time.time()))
-    save(file, made, SystemEntropy().stream("backup"), new_passphrase)
-    typer.echo(f"{file}: {len(made.files)} files; it holds the private keys: keep it as them")
-
-
-def restore(
-    file: Annotated[Path, typer.Argument(help="What `backup` wrote.")],
-    home: Annotated[Path, typer.Option("--home", help="A folder that does not exist yet.")],
-) -> None:
-    """Write a backup's files to a new folder; runs go on from there as far as they can."""
-    from common.backup import restore as write_back  # noqa: PLC0415
-    from server.home import make_folders  # noqa: PLC0415
-
-    made = datetime.fromtimestamp(write_back(file, home, "server").made, UTC)
-    make_folders(home)  # The empty ones, which no archive holds.
-    typer.echo(
-        f"{home}: the server as it was on {made:%Y-%m-%d %H:%M} UTC.\n"
-        "Never run it beside the one it was copied from. A run goes on from its last round here;"
-        " where\ninstitutions have gone further it stops, and a new one has to begin. Of adverts"
-        " signed since\nnothing is known here: an institution whose ledger was restored too must"
-        " show that it is whole.\nMembers revoked or admitted since are not: revoke and admit them"
-        " again before `up`."
-    )
 
 
 def _rounds(home: Path, name: str) -> int:

@@ -73,7 +73,7 @@ def test_an_institution_comes_back_and_takes_part(
     opened = load_institution(again / "client.toml")
     assert opened.membership is not None
     lines = ledger_of(home).sequence
-    assert f"The ledger holds as far as it goes, {lines} lines." in said
+    assert f"Its ledger holds as far as it goes, {lines} lines." in said
 
 
 def test_nothing_of_the_table_goes_in(federation: Federation) -> None:
@@ -94,7 +94,7 @@ def test_a_ledger_that_lost_lines_says_so_and_stops(federation: Federation, tmp_
     signed = ledger_of(home).sequence
     said = restored(federation, backup)
     assert "Whatever was spent since is not in it." in said
-    assert "stops (ledger-behind)" in said
+    assert "refuses everything (ledger-behind)" in said
     behind = ledger_of(federation.at("again"))
     with pytest.raises(LedgerBehindError):
         behind.require_current(signed)

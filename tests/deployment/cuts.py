@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import socket
 import struct
 import threading
@@ -12,16 +11,25 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from unittest.mock import patch
 
+from client.consent import PIN, read_pin
+from common.durable import write_atomically
 from common.plan import Plan, plan_from_dict
-from server.desk import free_port
+from server.desk import LOOPBACK, free_port
 from server.record import JOURNAL
-from tests.deployment import federation as made
-from tests.deployment.federation import Federation, await_health, found, make_plan, tails, up
+from tests.deployment.federation import (
+    CLIENT,
+    SERVER,
+    Federation,
+    await_health,
+    found,
+    make_plan,
+    tails,
+    up,
+)
 from tests.deployment.loopback import operate
 
-LOOPBACK = "127.0.0.1"
+RUN = "stormy"
 CHUNK = 1 << 16
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER by which a closed connection is reset."""
@@ -193,29 +201,29 @@ def stormy_plan(rounds: int, timeout: float) -> Plan:
 @contextmanager
 def weather(folder: Path, plan: Plan) -> Iterator[Weather]:
     """Found a federation, have each institution dial a wire of its own, and start a run."""
-    with patch.object(made, "NAMES", plan.names):
-        federation = found(folder, plan)
+    federation = found(folder, plan)
     public = int(federation.address.rpartition(":")[2])
+    homes = [(CLIENT, federation.institution(name)) for name in plan.names]
     with ExitStack() as stack:
         wires = {name: stack.enter_context(Wire(public).open()) for name in plan.names}
-        homes = []
         for name, wire in wires.items():
-            homes.append(("client.cli", federation.institution(name)))
-            dial(federation.institution(name) / "client.toml", f"{LOOPBACK}:{wire.port}")
-        stack.enter_context(up(("server.cli", federation.server)))
+            dial(federation.institution(name), f"{LOOPBACK}:{wire.port}")
+        stack.enter_context(up((SERVER, federation.server)))
         await_health(federation)
         stack.enter_context(up(*homes))
         for _, home in homes:
             await_line(home / "logs" / "executor.log", "ready: ")
-        started = operate(federation.server, "start", "--run", "stormy")
+        started = operate(federation.server, "start", "--run", RUN)
         assert started.returncode == 0, started.stderr
-        yield Weather(federation, wires, "stormy")
+        yield Weather(federation, wires, RUN)
 
 
-def dial(file: Path, address: str) -> None:
-    """Write the server's address into a ``client.toml``."""
-    text = re.sub(r"(?m)^\[server\]\naddress = .*\n", "", file.read_text())
-    file.write_text(f'{text}\n[server]\naddress = "{address}"\n')
+def dial(home: Path, address: str) -> None:
+    """Have an institution reach the server it approved at another address."""
+    pin = read_pin(home)
+    assert pin is not None
+    moved = pin.model_copy(update={"address": address})
+    write_atomically(home / PIN, moved.to_bytes())
 
 
 def await_line(log: Path, said: str) -> None:

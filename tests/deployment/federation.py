@@ -17,6 +17,7 @@ import tomli_w
 from cryptography import x509
 
 from client.cli import main as client_main
+from client.consent import PIN, read_pin
 from common.crypto import node_keys
 from common.plan import Plan, load_plan, plan_from_dict
 from common.processes import write_secret
@@ -141,12 +142,11 @@ def in_process(step: Step) -> None:
     assert done.code == 0, f"{step.line}: {done.err}"
 
 
-def by_command(step: Step) -> str:
-    """Perform a step in a process of its own; return what it said."""
+def by_command(step: Step) -> None:
+    """Perform a step in a process of its own."""
     done = command(step.module, step.home, *step.arguments)
     if done.returncode:
         raise SystemExit(f"{step.line}: {done.stderr}")
-    return done.stdout
 
 
 def command(module: str, home: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -163,11 +163,9 @@ def command(module: str, home: Path, *arguments: object) -> "subprocess.Complete
     )
 
 
-def found(
-    folder: Path, plan: Plan, perform: Perform = in_process, host: str = LOOPBACK
-) -> Federation:
-    """Found a federation of the plan's institutions, who approve it; they dial ``host``."""
-    federation = Federation(folder, plan, f"{host}:{free_port()}")
+def found(folder: Path, plan: Plan, perform: Perform = in_process) -> Federation:
+    """Found a federation of the plan's institutions, all of whom approve it."""
+    federation = Federation(folder, plan, f"{LOOPBACK}:{free_port()}")
     for step in founding(federation):
         perform(step)
     return publish(federation, plan, perform)
@@ -224,6 +222,13 @@ def agreeing(federation: Federation, names: tuple[str, ...]) -> Iterator[Step]:
         shown = f"{name} checks the bundle and is shown what it asks for."
         yield Step(shown, CLIENT, home, ("join", federation.server / "bundle.json"))
         yield Step(f"{name} approves it: plan, members, authority.", CLIENT, home, ("approve",))
+
+
+def dial(home: Path, address: str) -> None:
+    """Have an institution dial a relay in place of the address that it approved."""
+    pin = read_pin(home)
+    assert pin is not None
+    (home / PIN).write_bytes(pin.model_copy(update={"address": address}).to_bytes())
 
 
 @contextmanager
