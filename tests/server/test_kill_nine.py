@@ -75,7 +75,7 @@ def write_in_place() -> None:
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        (note_nothing, "opened twice"),
+        (note_nothing, "went further than this record"),
         (draw_anew, "another run began"),
         (write_in_place, "altered or damaged"),
     ],
