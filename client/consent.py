@@ -176,10 +176,10 @@ class Home:
         requests = [self._request(begin) for begin in ("", COMING)[: 1 + coming.exists()]]
         members = tuple(request.member for request in requests)
         charter = require_bundle(bundle, self.name, members, now, before)
-        require_no_return(charter, retired)
         if pin is not None:
             # Before the first approval nobody vouches for what was shown.
             require_newer(bundle, *seen)
+        require_no_return(charter, retired)
         same = approved is not None and bundle.digest == approved.digest
         shrinks = before is not None and only_shrinks(before, charter)
         return Shown(charter, before, in_force=same or shrinks)

@@ -56,7 +56,7 @@ def new_server(
     if at + timedelta(days=SERVER_DAYS) > issuer.not_valid_after_utc:
         raise ConfigError(
             f"the authority ends on {issuer.not_valid_after_utc:%Y-%m-%d}, before a server's"
-            f" {SERVER_DAYS} days do: found the federation anew, and have it approved"
+            f" {SERVER_DAYS} days do: fedprune-server rotate --authority, publish, have it approved"
         )
     known = x509.SubjectAlternativeName(
         [_alternative(one) for one in dict.fromkeys((host, *LOOPBACK))]

@@ -18,17 +18,18 @@ from common.processes import is_up
 from common.secret_files import read_secret
 from server.certificates import identity_pem
 from server.desk import Public, read_public
-from server.home import CERTIFICATE, SERVER_KEY
+from server.home import AUTHORITY, CERTIFICATE, SERVER_KEY
 
 RENEWAL = "have a new one issued: fedprune-server rotate"
+SUCCESSION = "have another follow: fedprune-server rotate --authority, then publish"
 
 
 def examine(home: Path, now: datetime) -> Iterator[Finding]:
     """Yield a finding for each thing looked at."""
     yield from checkup.versions()
     yield from checkup.disk(home)
-    for name in ("ca.pem", "server.pem"):
-        yield from checkup.certificate(home / name, now, RENEWAL)
+    yield from checkup.certificate(home / AUTHORITY, now, SUCCESSION)
+    yield from checkup.certificate(home / CERTIFICATE, now, RENEWAL)
     for name in ("ca.key", "server.key", "operator.key"):
         yield from checkup.private(home / name)
     yield from checkup.issued(home / "server.pem", home / "ca.pem")

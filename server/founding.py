@@ -169,10 +169,9 @@ def _publish(home: ServerHome, proposal: Proposal, charter: Charter, now: int) -
         raise ReplayedError(
             f"the charter has number {charter.sequence}, {due} is due: propose it anew"
         )
-    if (charter.address, charter.authority) != (
-        home.settings.address,
-        (home.path / AUTHORITY).read_text(),
-    ):
+    here = (home.settings.address, (home.path / AUTHORITY).read_text())
+    # An end must not wait for an address or authority that are about to change.
+    if (charter.address, charter.authority) != here and charter.expires > now:
         raise OtherFederationError(
             "the charter names another address or authority than this server's: propose it anew"
         )

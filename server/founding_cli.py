@@ -6,7 +6,6 @@ from typing import Annotated
 
 import tomli_w
 import typer
-from cryptography import x509
 
 from common.consent.acts import Charter, Proposal, charter_of
 from common.consent.enrolment import Enrolment, require_name
@@ -21,11 +20,9 @@ from common.parsing import read_bytes, validated
 from common.plan import load_plan
 from common.secret_files import (
     create_secret,
-    erase,
     new_passphrase,
-    read_secret,
 )
-from server import certificates, founding
+from server import certificates, founding, successions
 from server.home import (
     AUTHORITY,
     AUTHORITY_KEY,
@@ -34,7 +31,6 @@ from server.home import (
     OPERATOR_KEY,
     PLAN,
     PROPOSALS,
-    SERVER_KEY,
     SETTINGS,
     ServerHome,
     Settings,
@@ -105,7 +101,7 @@ def init(  # noqa: PLR0913, PLR0917
     create_secret(home / AUTHORITY_KEY, certificates.key_pem(signer), stream, passphrase)
     create_secret(home / OPERATOR_KEY, private, stream, passphrase)
     write_atomically(home / AUTHORITY, certificates.certificate_pem(authority))
-    _certify(home, settings.host, (signer, authority), now, passphrase)
+    successions.certify(home, settings.host, (signer, authority), now, stream, passphrase)
     written = ", ".join(f'{who} = "{key}"' for who, key in keys.items())
     plan = TEMPLATE.format(name=name, plan=home / PLAN, quorum=quorum, keys=written)
     write_atomically(home / PLAN, plan.encode())
@@ -203,33 +199,36 @@ def apply(file: File, home: Folder = HERE) -> None:
     _tell_effect(place, proposal)
 
 
-def rotate(home: Folder = HERE) -> None:
-    """Give the server a new key and certificate; members know it by its authority as before."""
-    place = ServerHome(home)
-    signer = certificates.read_key(read_secret(home / AUTHORITY_KEY))
-    authority = x509.load_pem_x509_certificate((home / AUTHORITY).read_bytes())
-    _certify(home, place.settings.host, (signer, authority), int(time.time()), new_passphrase())
-    typer.echo(f"{home / CERTIFICATE}: renewed; `up` serves by it at once, members do nothing.")
+def rotate(
+    authority: Annotated[
+        bool, typer.Option("--authority", help="Make a new authority beside the old one.")
+    ] = False,
+    retire: Annotated[
+        bool, typer.Option("--retire", help="Drop the old authority, which is not used any more.")
+    ] = False,
+    home: Folder = HERE,
+) -> None:
+    """Give the server a new key and certificate; members know it by its authority as before.
+
+    A new authority takes three steps: rotate --authority and publish, which every member approves;
+    rotate; rotate --retire and publish, which members only join.
+    """
+    place, now = ServerHome(home), int(time.time())
+    if retire:
+        successions.retire(place)
+        typer.echo("The old authority is dropped. Publish: members join, and need not approve.")
+    elif authority:
+        successions.begin(place, now, _stream(), new_passphrase)
+        typer.echo(
+            "Made a new authority; the server is known by the old one until rotate. Publish, have"
+            " every member approve that, then: fedprune-server rotate"
+        )
+    else:
+        successions.renew(place, now, _stream(), new_passphrase)
+        typer.echo(f"{home / CERTIFICATE}: renewed; `up` serves by it at once, members do nothing.")
 
 
 COMMANDS = (init, operator, admit, revoke, publish, expire, sign, show, apply, rotate)
-
-
-def _certify(
-    home: Path,
-    host: str,
-    authority: tuple[certificates.Key, x509.Certificate],
-    now: int,
-    passphrase: str,
-) -> None:
-    """Put a fresh key and certificate in place, the certificate last: `up` looks for that."""
-    key, certificate = certificates.new_server(host, authority, now, _stream())
-    fresh = home / f"{SERVER_KEY}.next"
-    erase(fresh)
-    create_secret(fresh, certificates.key_pem(key), _stream(), passphrase)
-    erase(home / SERVER_KEY)
-    fresh.replace(home / SERVER_KEY)
-    write_atomically(home / CERTIFICATE, certificates.certificate_pem(certificate))
 
 
 def _propose(place: ServerHome, proposal: Proposal, name: str) -> None:

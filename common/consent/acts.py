@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import Field, ValidationError, model_validator
 
-from common.consent.authority import read_authority
+from common.consent.authority import read_authorities
 from common.consent.enrolment import Enrolment, MemberName
 from common.consent.operators import Operators
 from common.consent.refusals import ConsentError, ExpiredError, MalformedError, UnsignedError
@@ -72,7 +72,7 @@ class Charter(Body):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        read_authority(self.authority)
+        read_authorities(self.authority)
         if self.agreed.to_dict() != self.plan:
             raise ValueError("the plan is not written out in full")
         if {*self.roster.names, *self.roster.revoked} != {*self.agreed.names}:

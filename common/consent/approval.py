@@ -10,7 +10,7 @@ from typing import Annotated, Self, final
 from pydantic import Field, ValidationError
 
 from common.consent.acts import Charter, Proposal, charter_of
-from common.consent.authority import authority_fingerprint, require_authority
+from common.consent.authority import authority_hash, read_authorities, require_authority
 from common.consent.refusals import (
     ExpiredError,
     MalformedError,
@@ -53,7 +53,7 @@ class Pin(Body):
             charter=bundle.digest,
             expires=charter.expires,
             address=charter.address,
-            authority=authority_fingerprint(charter.authority),
+            authority=authority_hash(charter.authority),
             plan_hash=charter.agreed.digest(),
             roster_hash=charter.roster.digest,
             retired=tuple(sorted(retired)),
@@ -149,13 +149,14 @@ def require_no_return(charter: Charter, retired: tuple[bytes, ...]) -> None:
 
 
 def only_shrinks(before: Charter, after: Charter) -> bool:
-    """Whether a charter only revokes or ends earlier: then it needs no approval."""
+    """Whether a charter only revokes, ends earlier, or drops an authority: it needs no approval."""
     try:
         before.roster.require_shrinks_to(after.roster)
     except RosterGrewError:
         return False
-    same = (before.address, before.authority, before.plan)
-    return same == (after.address, after.authority, after.plan) and after.expires <= before.expires
+    known, kept = read_authorities(before.authority), read_authorities(after.authority)
+    same = (before.address, before.plan) == (after.address, after.plan)
+    return same and {*kept} <= {*known} and after.expires <= before.expires
 
 
 def retired_after(before: Charter | None, after: Charter, retired: tuple[bytes, ...]) -> set[bytes]:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from math import ceil
+from typing import Any
 
 from common.consent.acts import Admission, Charter, Proposal, Revocation
-from common.consent.authority import authority_fingerprint
+from common.consent.authority import authority_fingerprints
 from common.consent.enrolment import Enrolment
 from common.crypto.roster import Member
 from common.facts import evaluation_of, pruning_of, unit_of, warnings_of
@@ -78,7 +79,7 @@ def charter_facts(charter: Charter, name: str = "") -> Facts:
     yield "federation", f"{charter.federation}, charter {charter.sequence}"
     yield "issued", f"{day(charter.issued)}, holds until {day(charter.expires)}"
     yield "server", charter.address
-    yield "authority", grouped(authority_fingerprint(charter.authority))
+    yield "authority", _authorities(charter.authority)
     for operator, key in sorted(charter.operators.keys.items()):
         yield f"operator {operator}", key_fingerprint(key)
     yield "quorum", f"{charter.operators.quorum} of {len(charter.operators.keys)} operators"
@@ -153,7 +154,7 @@ def differences(before: Charter, after: Charter) -> Facts:
         "authority": (before.authority, after.authority),
         "holds until": (before.expires, after.expires),
     }
-    shown = {"authority": lambda pem: grouped(authority_fingerprint(pem)), "holds until": day}
+    shown: dict[str, Callable[[Any], str]] = {"authority": _authorities, "holds until": day}
     for what, (was_, now_) in changes.items():
         if was_ != now_:
             told = shown.get(what, str)
@@ -162,6 +163,10 @@ def differences(before: Charter, after: Charter) -> Facts:
     for path in sorted(flat.keys() | later.keys()):
         if flat.get(path) != later.get(path):
             yield f"plan {path}", f"{flat.get(path, 'absent')} -> {later.get(path, 'absent')}"
+
+
+def _authorities(pem: str) -> str:
+    return " and ".join(map(grouped, authority_fingerprints(pem)))
 
 
 def _flat(value: object, path: str = "") -> Mapping[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA384
 
-from common.consent.authority import authority_fingerprint, require_authority
+from common.consent.authority import authority_fingerprints, require_authority
 from common.consent.refusals import AuthorityError
 from common.entropy import SeededEntropy
 from common.errors import ConfigError
@@ -97,7 +97,7 @@ def test_a_server_may_not_issue_certificates(
     builder = builder.add_extension(certificates._usage("key_cert_sign"), True)
     pem = certificate_pem(builder.sign(own[0], SHA384())).decode()
     with pytest.raises(AuthorityError, match="may not sign others"):
-        authority_fingerprint(pem)
+        authority_fingerprints(pem)
 
 
 def test_an_authority_holds_for_its_years(authority: tuple[Key, x509.Certificate]) -> None:
