@@ -13,6 +13,7 @@ from client.memory import Memory
 from client.stages import Institution
 from common import messages as wire
 from common.errors import FedpruneError, PolicyError
+from common.versions import OtherProtocolError
 
 log = logging.getLogger("fedprune.client")
 
@@ -34,10 +35,16 @@ def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
 
     def serve(request_type: type[wire.WireMessage], stage: Stage) -> Callable[..., Message]:
         def handle(message: Message, context: Context) -> Message:
+            reply: wire.WireMessage
             try:
+                institution = institution_for(context)
                 request = request_type.from_record(message.content)
-                memory, reply = stage(institution_for(context), Memory.load(context.state), request)
+                memory, reply = stage(institution, Memory.load(context.state), request)
                 memory.save(context.state)
+            except OtherProtocolError as error:
+                said = error.speaker.against("the server", "this institution")
+                log.warning("refused %s: %s", request_type.kind, said)
+                reply = wire.Foreign(institution.name)
             except PolicyError as error:
                 log.warning("refused %s: %s", request_type.kind, error)
                 reply = wire.Refusal(error.reason)

@@ -19,7 +19,11 @@ from common.console import errors
 from common.errors import ConfigError, FedpruneError
 
 FLOWER = "1.41.0"
-"""The version whose APIs this project was tested with; other versions refuse each other."""
+"""The version whose APIs this project was tested with.
+
+SuperLink 1.41 lets SuperNodes of other versions in without a word; only executors must be of its
+own major and minor version.
+"""
 
 FREE_BYTES = 1 << 30
 SOON = timedelta(days=30)

@@ -2,7 +2,8 @@
 
 A message is one ConfigRecord, because each further object of a message costs a request of
 its own on Flower's engine. Parsing is strict: another version, an unknown kind, a missing,
-extra or ill-typed field is a `ProtocolError`.
+extra or ill-typed field is a `ProtocolError`. Of another version it is read who speaks it, and no
+more (`common.versions`).
 """
 
 import hashlib
@@ -13,10 +14,10 @@ import numpy as np
 from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from common import __version__
 from common.errors import ProtocolError
+from common.versions import PROTOCOL_VERSION, require_ours
 
-PROTOCOL_VERSION = 3
-"""Raised with every change of a message or of the bytes it carries."""
 RECORD = "fedprune"
 
 MAX_TEXT, MAX_BYTES, MAX_ITEMS = 2**20, 2**28, 2**14
@@ -43,8 +44,8 @@ class WireMessage:
         if set(record) != {RECORD} or not isinstance(record[RECORD], ConfigRecord):
             raise ProtocolError(f"a message must hold one record named {RECORD!r}")
         body = dict(record[RECORD])
-        if body.pop("version", None) != PROTOCOL_VERSION:
-            raise ProtocolError(f"message is not of protocol version {PROTOCOL_VERSION}")
+        require_ours(body)
+        del body["version"]
         if body.pop("kind", None) != cls.kind:
             raise ProtocolError(f"message is not of kind {cls.kind!r}")
         declared = {part.name: part.type for part in fields(cls)}
@@ -85,6 +86,7 @@ class JoinRequest(WireMessage):
     run: str
     names: list[str] = field(default_factory=list)
     adverts: list[bytes] = field(default_factory=list)
+    release: str = __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class JoinReply(WireMessage):
     name: str
     plan_hash: str
     epoch: int
+    release: str = __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,18 @@ class Refusal(WireMessage):
 
     kind = "refused"
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign(WireMessage):
+    """An institution was asked in another protocol: who it is, and by ``version`` what it speaks.
+
+    The receiver reads no more of it than `common.versions` says, which no version may change.
+    """
+
+    kind = "foreign"
+    name: str
+    release: str = __version__
 
 
 def kind_of(record: RecordDict) -> str:

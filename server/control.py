@@ -29,6 +29,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from common import __version__
 from common.errors import ConfigError, FedpruneError
 from server.desk import RUN_KEY, Desk
 
@@ -94,7 +95,7 @@ def archive() -> bytes:
         "components": {"serverapp": "server.app:app", "clientapp": "client.app:app"},
         "config": {RUN_KEY: ""},
     }
-    project = {"name": "fedprune", "version": "0.1.0"}
+    project = {"name": "fedprune", "version": __version__}
     text = tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}})
     return build_fab_from_files({"pyproject.toml": text.encode()})[0]
 

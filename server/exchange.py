@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -15,6 +15,7 @@ from common import messages as wire
 from common.console import printable
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
+from common.versions import OURS, OtherProtocolError, Speaker
 from common.waiting import Pause
 from server.adverts import Adverts
 
@@ -84,6 +85,7 @@ class Exchange:
         self._grid = grid
         self._timeout = timeout
         self._nodes: dict[str, int] = {}
+        self._foreign: dict[str, Speaker] = {}
         self.last_epoch = -1
         self.traffic = Traffic()
         self.finished: set[str] = set()
@@ -96,7 +98,8 @@ class Exchange:
 
         ``last_epoch`` is then the latest that any of them took part in.
 
-        Raises `AggregationError` naming who is missing or approved another plan.
+        Raises `AggregationError` naming who is missing, who approved another plan, and who speaks
+        another protocol.
         """
         deadline = time.monotonic() + self._timeout
         known = self.adverts.of(self.roster)
@@ -106,7 +109,8 @@ class Exchange:
         while set(names) - set(self._nodes) - strays and time.monotonic() < deadline:
             nodes = set(self._grid.get_node_ids()) - answered
             replies = self._trip(dict.fromkeys(nodes, request), wire.JoinReply, "join")
-            answered |= set(replies)
+            answered |= set(replies) | {node for node in nodes if str(node) in self._foreign}
+            strays |= {speaker.name for speaker in self._foreign.values()}
             for node, reply in replies.items():
                 if reply.name not in names or reply.name in self._nodes:
                     log.warning("%s is no member, or is here twice: left out", reply.name)
@@ -116,12 +120,24 @@ class Exchange:
                 else:
                     self._nodes[reply.name] = node
                     self.last_epoch = max(self.last_epoch, reply.epoch)
+                    if reply.release != OURS.release:
+                        log.info("%s runs fedprune %.99r", reply.name, reply.release)
             if not replies:
                 time.sleep(JOIN_SECONDS)
-        missing = set(names) - set(self._nodes)
-        problems = []
+        if missing := set(names) - set(self._nodes):
+            raise AggregationError("; ".join(self._absences(missing, strays, plan_hash)))
+        self.traffic = Traffic()
+
+    def _absences(self, missing: set[str], strays: set[str], plan_hash: str) -> Iterator[str]:
+        """Say what keeps ``missing`` from joining, and what to do about each."""
+        for node, speaker in sorted(self._foreign.items()):
+            if speaker.name in missing:
+                missing = missing - {speaker.name}
+                yield speaker.against(speaker.name, "this server")
+            elif speaker.name not in self._nodes:
+                yield speaker.against(f"node {node}", "this server")
         if other := missing & strays:
-            problems.append(
+            yield (
                 f"{', '.join(sorted(other))} approved another plan: agree on {plan_hash} and"
                 " start again"
             )
@@ -129,14 +145,11 @@ class Exchange:
             # A refusal bears no name: whom it came from is told by who is missing.
             reasons = Counter(self.refused.values()).items()
             told = ", ".join(f"{count} refused: {reason}" for reason, count in sorted(reasons))
-            problems.append(
+            yield (
                 f"{', '.join(sorted(silent))} did not join within {self._timeout:g} s"
                 + (f" ({told}; their own logs say more)" if told else "")
                 + ": start these institutions, or raise aggregation.timeout"
             )
-        if problems:
-            raise AggregationError("; ".join(problems))
-        self.traffic = Traffic()
 
     def await_connected(self, least: int) -> None:
         """Wait until ``least`` institutions are connected again, for a trip's timeout at most.
@@ -213,6 +226,11 @@ class Exchange:
                     self.finished.add(name)
                 return None
             return expected.from_record(message.content)
+        except OtherProtocolError as error:
+            speaker = self._foreign[name] = error.speaker
+            who = name if name in self._nodes else speaker.name or f"node {name}"
+            log.warning(speaker.against(who, "this server"))
+            return None
         except ProtocolError as error:
             log.warning("%s sent a malformed reply: %s", name, error)
             return None

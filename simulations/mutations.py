@@ -15,6 +15,7 @@ from common.crypto.stages import State
 from common.descriptor import RoundDescriptor
 from common.errors import ProtocolError
 from common.pruning.masks import pack_mask, unpack_mask
+from common.versions import PROTOCOL_VERSION
 from simulations.rehearsal import Rehearsal
 
 
@@ -131,7 +132,7 @@ def mutated_record(message: wire.WireMessage, draw: np.random.Generator) -> Reco
         case 4:
             body["kind"] = str(draw.choice(["", "update", "joined", "UPDATE", message.kind + " "]))
         case _:
-            body["version"] = int(draw.choice([0, 1, wire.PROTOCOL_VERSION + 1, 2**62]))
+            body["version"] = int(draw.choice([0, 1, PROTOCOL_VERSION + 1, 2**62]))
     return record
 
 

@@ -706,7 +706,7 @@ def rewritten(request: wire.WireMessage, **fields: int) -> RecordDict:
     return record
 
 
-@attack("protocol")
+@attack("other-protocol")
 def a_message_of_another_version(theatre: Theatre) -> str:
     return theatre.send(rewritten(update_of(theatre), version=1))
 

@@ -17,6 +17,7 @@ from common.crypto.session import Advert, Session
 from common.descriptor import RoundDescriptor
 from common.entropy import SeededEntropy
 from common.plan import Plan, plan_from_dict
+from common.versions import OtherProtocolError
 from server.adverts import Adverts
 from server.aggregation import Attempt
 from server.model import GlobalModel
@@ -143,11 +144,14 @@ class Theatre:
     def reason(
         self, record: RecordDict, *, unchanged: bool = True, computed: int = 0, name: str = "bank-0"
     ) -> str:
-        if wire.kind_of(record) != wire.Refusal.kind:
-            return wire.kind_of(record)
+        kind = wire.kind_of(record)
+        if kind not in {wire.Refusal.kind, wire.Foreign.kind}:
+            return kind
         assert unchanged, "a refusal changed what the institution keeps"
         if computed:
             assert len(self.banks[name].computed) == computed, "a refused request was worked on"
+        if kind == wire.Foreign.kind:  # as the app says it, which adds who it is
+            return OtherProtocolError.reason
         return wire.Refusal.from_record(record).reason
 
 

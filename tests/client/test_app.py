@@ -30,6 +30,7 @@ from common import messages as wire
 from common.crypto import refusals
 from common.errors import BudgetError, DataError, ProtocolError
 from common.pruning.masks import Mask, pack_mask
+from common.versions import PROTOCOL_VERSION
 from server.exchange import TRIPS
 from simulations.grid import InProcessGrid
 from tests.support import (
@@ -120,7 +121,11 @@ def test_refusal_tells_its_reason_alone(
     text = change.get("descriptor_text")
     request = replace(request_with(), descriptor=text) if text else request_with(**dict(change))
     reply = send(grid, request)
-    assert dict(reply.content[wire.RECORD]) == {"version": 3, "kind": "refused", "reason": reason}
+    assert dict(reply.content[wire.RECORD]) == {
+        "version": PROTOCOL_VERSION,
+        "kind": "refused",
+        "reason": reason,
+    }
     # The institution's own log has the detail, which is more than the reason.
     (detail,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert detail.partition(": ")[2].encode() not in message_to_proto(reply).SerializeToString()

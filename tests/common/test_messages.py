@@ -15,6 +15,7 @@ from common.messages import (
     RECORD,
     AdvertiseReply,
     AdvertiseRequest,
+    Foreign,
     JoinReply,
     JoinRequest,
     Refusal,
@@ -43,6 +44,7 @@ MESSAGES: tuple[type[WireMessage], ...] = (
     UnmaskRequest,
     UnmaskReply,
     Refusal,
+    Foreign,
 )
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
@@ -92,9 +94,10 @@ def test_another_kind_is_refused(kind: type[WireMessage]) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda body: body.update(version=2), "version 3"),
-        (lambda body: body.update(version="3"), "version 3"),
-        (lambda body: body.pop("version"), "version 3"),
+        (lambda body: body.update(version=3), "the other side speaks protocol 3"),
+        (lambda body: body.update(version="4"), "does not say which version"),
+        (lambda body: body.update(version=True), "does not say which version"),
+        (lambda body: body.pop("version"), "does not say which version"),
         (lambda body: body.update(kind="unmasking"), "not of kind 'unmask'"),
         (lambda body: body.pop("kind"), "not of kind 'unmask'"),
         (lambda body: body.pop("survivors"), "missing fields"),
