@@ -8,11 +8,12 @@ BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo federation test lint lock bench clean
+.PHONY: help setup demo federation test lint licences lock sbom vulnerabilities wheel wheelhouse \
+	bench clean
 
 help: ## show this list
 	@echo "make TARGET [PYTHON=python3.12]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1	\2/p' $(MAKEFILE_LIST) | expand -t 17
 
 setup: $(VENV)/dev.stamp ## create .venv with everything that runs, tests and checks the project
 
@@ -26,11 +27,26 @@ federation: setup ## a server and three institutions on loopback over TLS: train
 test: setup $(VENV)/postgresql.stamp ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
-lint: setup ## check style, format, types and the layers of the packages
+lint: licences ## check style, format, types, the layers of the packages and licences
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+licences: setup ## check the licence of every package the lock installs against the allow list
+	$(BIN)/python -m tests.supply.licences
+
+sbom: setup ## write the bill of materials of the lock, CycloneDX, into dist/
+	$(BIN)/python -m tests.supply.sbom
+
+vulnerabilities: setup ## ask a registry, if one answers, for known vulnerabilities in the lock
+	$(BIN)/python -m tests.supply.vulnerabilities
+
+wheel: setup ## build fedprune's wheel into dist/, the same bytes wherever and whenever
+	$(BIN)/python -m tests.supply.wheels
+
+wheelhouse: setup ## fill dist/wheelhouse with the lock's wheels and fedprune's, hashes beside them
+	$(BIN)/python -m tests.supply.wheels wheelhouse
 
 bench: $(VENV)/run.stamp ## run every benchmark in benchmarks/, one file a question
 	@echo "benchmarks: $(or $(BENCHMARKS),none yet)"
