@@ -36,6 +36,8 @@ _SPDX = {
 }
 _LONGEST_WORDS = 100
 
+_MOVED = (".dist-info", ".data", "..")
+
 
 @dataclass(frozen=True, slots=True)
 class Component:
@@ -134,13 +136,13 @@ def component_of(installed: Distribution) -> Component:
 def files_hash(record: str) -> str:
     """Return the SHA-256 over paths and hashes of a RECORD's files, in hexadecimal.
 
-    It is the same for a wheel and wherever that is installed, for it leaves out the metadata
-    folder, scripts and compiled files, which installers write. Empty if nothing is left.
+    It is the same for a wheel and wherever that is installed, for it leaves out what installers
+    write or move: the metadata folder, scripts, data and compiled files. Empty if nothing is left.
     """
     lines = sorted(
         f"{path} {digest}\n"
         for path, digest, *_ in csv.reader(record.splitlines())
-        if digest and not path.startswith("../") and ".dist-info/" not in path
+        if digest and not path.partition("/")[0].endswith(_MOVED)
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else ""
 

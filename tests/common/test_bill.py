@@ -70,7 +70,7 @@ def test_an_expression_is_canonical_or_none() -> None:
 
 def test_the_hash_is_of_what_no_installer_writes() -> None:
     wheel = RECORD.replace("ash/__pycache__/__init__.cpython-311.pyc,,\n", "").replace(
-        "../../../bin/ash,sha256=dd,4\n", ""
+        "../../../bin/ash,sha256=dd,4\n", "ash-1.0.data/scripts/ash,sha256=ee,4\n"
     )
     expected = hashlib.sha256(b"ash/__init__.py sha256=aa\nash/a,b.py sha256=bb\n").hexdigest()
     assert files_hash(RECORD) == files_hash(wheel) == expected
