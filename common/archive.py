@@ -21,7 +21,9 @@ from common.errors import ConfigError
 LARGEST: Final = 1 << 30
 """Bytes of all files: an archive is built, locked and read in memory."""
 
-_MANIFEST, _LONGEST = "manifest.json", 240
+_MANIFEST, _LISTED, _LONGEST = "manifest.json", 1 << 24, 240
+"""The manifest's name and the most bytes it may have; the longest path."""
+
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 Side = Literal["server", "client"]
@@ -99,7 +101,9 @@ class Archive:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as packed:
                 entries = packed.infolist()
-                manifest = _Manifest.model_validate_json(_read(packed, entries[0], _MANIFEST))
+                manifest = _Manifest.model_validate_json(
+                    _read(packed, entries[0], _MANIFEST, _LISTED)
+                )
                 _require_size(sum(part.size for part in manifest.files))
                 paths = [part.path for part in manifest.files]
                 if [entry.filename for entry in entries[1:]] != sorted(set(paths)):

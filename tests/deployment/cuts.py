@@ -106,8 +106,8 @@ class Wire:
             onward, outer = await asyncio.open_connection(LOOPBACK, self.target)
             ends.append(self._end(outer))
             await asyncio.gather(self._pass(reader, outer), self._pass(onward, writer))
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # The other end, or the test, is over.
         finally:
             for end in ends:
                 self._ends.discard(end)
