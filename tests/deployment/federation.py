@@ -68,7 +68,7 @@ def write_institutions(folder: Path, approved: Mapping[str, Plan]) -> dict[str, 
         identities[name] = create_identity(keys, SystemEntropy().stream("identity"))
     roster = Roster(members={name: own.member(name) for name, own in identities.items()})
     (folder / "roster.json").write_bytes(roster.to_bytes())
-    tables = consortium(institutions=len(NAMES), loans=400, sizes="equal")
+    tables = consortium(institutions=len(approved), loans=400, sizes="equal")
     files = {}
     for name, plan in approved.items():
         home = folder / name
