@@ -1,12 +1,16 @@
 import inspect
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.constant import Status, SubStatus
 from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.corestate import in_memory_corestate
+from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
@@ -14,7 +18,9 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
+from client.config import ServerConfig
 from client.supernode import BUSY_SECONDS, IDLE_SECONDS, UNFINISHED, paced, tidy
+from client.up import children
 
 
 def test_pauses_grow_while_no_message_comes_and_shrink_with_one() -> None:
@@ -105,3 +111,21 @@ def test_the_task_of_a_message_that_came_stays(node: Node) -> None:
     (still,) = node.state.get_tasks(statuses=UNFINISHED)
     assert (still.task_id, still.status.status) == (task.task_id, Status.RUNNING)
     assert node.state.finish_task(task.task_id, SubStatus.COMPLETED, "")
+
+
+def test_flower_waits_for_ever_for_an_executor_that_took_a_task_and_died(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.pull(LOOP, over=False)
+    (task,) = node.state.get_tasks(statuses=UNFINISHED)
+    assert node.state.claim_task(task.task_id)
+    assert node.state.activate_task(task.task_id)
+    monkeypatch.setattr(in_memory_corestate, "now", lambda: now() + timedelta(hours=1))
+    assert node.unfinished() == 0, "Flower knows that it died"
+    assert not node.state.get_messages_legacy(is_reply=True), "Flower has mended it"
+
+
+def test_an_executor_that_ends_takes_its_supernode_along(tmp_path: Path) -> None:
+    kept = {child.name: child for child in children(tmp_path, ServerConfig(address="a:1"), 1)}
+    assert kept["executor"].takes == ("supernode",)
+    assert not kept["supernode"].takes, "an executor keeps its table while a SuperNode is away"

@@ -91,7 +91,10 @@ def matrix_plan(timeout: float) -> Plan:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a case ended: the last lines before the kill, a named stop if any, lost rounds."""
+    """How a case ended: the last lines before the kill, a named stop if any, lost rounds.
+
+    ``least`` is the fewest survivors of a round that was not lost.
+    """
 
     landed: str
     stopped: str
@@ -166,7 +169,7 @@ class Matrix:
             return tries_of(control.runs(superlink)).get(run, [])
 
     def verify(self, run: str) -> tuple[tuple[int, ...], int]:
-        """Require the right sums and whole ledgers; return lost rounds and fewest survivors."""
+        """Require the right sums and whole ledgers; return lost rounds and the fewest of another."""
         out, plan = self.out(run), self.federation.plan
         events = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
         assert (events[0]["event"], events[-1]["event"]) == ("began", "finished")
@@ -192,7 +195,7 @@ class Matrix:
             config = load_config(self.federation.institution(name) / "client.toml")
             assert open_ledger(config.ledger, self.federation.institution(name)).verify() > 0
         lost = tuple(event["round"] for event in kept if not event["survivors"])
-        return lost, min(len(event["survivors"]) for event in kept)
+        return lost, min(len(event["survivors"]) for event in kept if event["survivors"])
 
     def _require_sums(self, event: dict[str, Any], plan: Plan) -> None:
         """Require that the counts of a round are those of its survivors' rows."""

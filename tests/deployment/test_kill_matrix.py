@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server.recovery import Standing, standing_of
-from tests.deployment.matrix import THRESHOLD, Matrix, brought_up
+from tests.deployment.matrix import THRESHOLD, VICTIM, Matrix, brought_up
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -48,6 +48,10 @@ def test_a_stopped_run_waits_for_its_operator(matrix: Matrix) -> None:
     assert matrix.finish("stopped") == ""
     assert matrix.verify("stopped")[1] >= THRESHOLD
     assert "is complete" in matrix.refused("resume", "stopped")
+    matrix.counts[VICTIM]["validation", "age_band=30-44", "negatives"] += 1
+    with pytest.raises(AssertionError, match="round 1 is not the sum of its survivors"):
+        matrix.verify("stopped")
+    matrix.counts[VICTIM]["validation", "age_band=30-44", "negatives"] -= 1
 
 
 def test_a_server_that_is_started_again_goes_on(matrix: Matrix) -> None:
