@@ -67,7 +67,7 @@ def tidy(pull: Callable[..., int | None]) -> Callable[..., int | None]:
     """Return Flower's ``pull`` of one message such that it leaves no task where it ends in none."""
 
     def pulled(*, state: NodeState, object_store: ObjectStore, **given: object) -> int | None:
-        before = {task.task_id for task in state.get_tasks()}
+        before = {task.task_id for task in state.get_tasks(statuses=UNFINISHED)}
         run = pull(state=state, object_store=object_store, **given)
         left = {task.task_id: task.run_id for task in state.get_tasks(statuses=UNFINISHED)}
         # That of the message before may not have ended yet: its reply came, its context comes.

@@ -2,7 +2,9 @@ import inspect
 import re
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -11,6 +13,8 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.constant import Status, SubStatus
 from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.corestate import in_memory_corestate
+from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
@@ -18,6 +22,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
+from client.config import ServerConfig
+from client.consent import AUTHORITY, NODE_KEY
 from client.supernode import (
     AWAY_SECONDS,
     BUSY_SECONDS,
@@ -28,6 +34,9 @@ from client.supernode import (
     paced,
     tidy,
 )
+from client.up import children
+from common.handover import AskedOnce
+from common.processes import write_secret
 
 REQUEST = httpx.Request("POST", "https://fed.example/v1/fleet/pull-messages")
 
@@ -192,3 +201,24 @@ def test_heartbeats_outlast_one_that_was_not_taken(
         assert taken.wait(20)
     finally:
         sender.stop()
+
+
+def test_flower_waits_for_ever_for_an_executor_that_took_a_task_and_died(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.pull(LOOP, over=False)
+    (task,) = node.state.get_tasks(statuses=UNFINISHED)
+    assert node.state.claim_task(task.task_id)
+    assert node.state.activate_task(task.task_id)
+    monkeypatch.setattr(in_memory_corestate, "now", lambda: now() + timedelta(hours=1))
+    assert node.unfinished() == 0, "Flower knows that it died"
+    assert not node.state.get_messages_legacy(is_reply=True), "Flower has mended it"
+
+
+def test_an_executor_that_ends_takes_its_supernode_along(tmp_path: Path) -> None:
+    write_secret(tmp_path / NODE_KEY, b"key")
+    (tmp_path / AUTHORITY).write_bytes(b"certificate")
+    made = children(tmp_path, ServerConfig(address="a:1"), 1, AskedOnce())
+    kept = {child.name: child for child in made}
+    assert kept["executor"].takes == ("supernode",)
+    assert not kept["supernode"].takes, "an executor keeps its table while a SuperNode is away"
