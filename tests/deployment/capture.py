@@ -105,9 +105,7 @@ def strays(frames: Iterable[bytes], wires: Iterable[Wire]) -> Iterator[str]:
             yield f"a frame of type {kind:#06x}"
             continue
         source, target = (str(IPv4Address(frame[at : at + 4])) for at in (26, 30))
-        if {source, target} not in pairs:
-            yield f"{source} to {target}, protocol {frame[23]}"
-        elif (segment := segment_of(frame)) is None:
+        if {source, target} not in pairs or (segment := segment_of(frame)) is None:
             yield f"{source} to {target}, protocol {frame[23]}"
         elif segment.target != (target, ports.get(target)) and segment.source != (
             source,
