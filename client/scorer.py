@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from common.encoding import Features
 from common.errors import ModelError
 from common.export.onnx_file import FEATURES, LOGIT, ONNX, SCORE
+from common.export.runtime import onnxruntime as ort
 from common.facts import metadata_of
 from common.layout import layout_of
 from common.plan import Plan, load_plan

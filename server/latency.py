@@ -5,10 +5,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from common.export.onnx_file import FEATURES, LOGIT
+from common.export.runtime import onnxruntime
 
 BATCHES = (1, 256, 65_536)
 """Records scored at once: a customer at the counter, a page, a portfolio."""

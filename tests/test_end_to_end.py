@@ -14,7 +14,6 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 import pytest
 from safetensors import safe_open
@@ -22,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 
 from client.cli import main as client
 from common.encoding import encode
+from common.export.runtime import onnxruntime
 from common.export.sparse_file import read_sparse
 from common.model import layout_of
 from common.plan import Plan, load_plan

@@ -109,10 +109,9 @@ def inside(namespace: str, work: Callable[[], T]) -> T:
 
 
 def _no_version_six() -> None:
-    # Of the thread's own namespace: /proc/sys/net is that of whoever opens it.
+    # Its neighbour discovery would be noise on the wire. A kernel may have none at all.
     for scope in ("all", "default"):
         with suppress(FileNotFoundError):
-            Path(f"/proc/thread-self/net/../../sys/net/ipv6/conf/{scope}/disable_ipv6")
             Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
 
 

@@ -131,8 +131,10 @@ def admitted(source: str, ignore: Path = FOLDER / "Dockerfile.dockerignore") -> 
         rule = line.strip()
         if rule and not rule.startswith("#"):
             pattern = rule.lstrip("!")
-            parts = [source, *map(str, Path(source).parents)][:-1] or [source]
-            if any(fnmatch(part, pattern.removeprefix("**/")) for part in parts):
+            parts = [Path(source), *Path(source).parents[:-1]]
+            # Two stars stand for any folder, a name without them for one at the top.
+            names = [part.name if pattern.startswith("**/") else str(part) for part in parts]
+            if any(fnmatch(name, pattern.removeprefix("**/")) for name in names):
                 into = rule.startswith("!")
     return into
 

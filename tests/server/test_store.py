@@ -6,12 +6,12 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from common.errors import DiskError
+from common.export.runtime import onnxruntime
 from common.export.sparse_file import read_sparse
 from common.facts import metadata_of
 from common.model import layout_of

@@ -1,11 +1,11 @@
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from common.export.onnx_file import IR_VERSION, OPSET, onnx_bytes
+from common.export.runtime import onnxruntime
 from common.layout import layout_of
 from common.model import Network
 from common.plan import ModelPlan
