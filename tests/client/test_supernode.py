@@ -1,4 +1,5 @@
 import inspect
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -11,7 +12,9 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.constant import Status, SubStatus
 from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.logger import LOGGER_NAME
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
@@ -22,7 +25,10 @@ from client.supernode import (
     AWAY_SECONDS,
     BUSY_SECONDS,
     IDLE_SECONDS,
+    NOT_ACTIVATED,
     UNFINISHED,
+    WHY,
+    explained,
     lasting_heartbeat,
     lasting_retries,
     paced,
@@ -192,3 +198,17 @@ def test_heartbeats_outlast_one_that_was_not_taken(
         assert taken.wait(20)
     finally:
         sender.stop()
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [("Exit Code: 305\n%s Failed to activate.", True), ("Exit Code: 305\nno route, not %s", False)],
+)
+def test_a_refused_node_is_told_what_that_means(said: str, why: bool) -> None:
+    code = int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)
+    told = f"[code: {code}]" if why else "[code: 1]"
+    record = logging.LogRecord(LOGGER_NAME, logging.ERROR, "", 0, said, (told,), None)
+    assert explained(record)
+    assert LOGGER_NAME == "flwr"
+    assert told == NOT_ACTIVATED or not why
+    assert record.getMessage() == said % told + (f"\n{WHY}" if why else "")
