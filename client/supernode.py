@@ -48,6 +48,13 @@ WRONG_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 
 UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
+NOT_ACTIVATED = "[code: 2004]"
+WHY = (
+    "The server refuses this institution's node: its key is no member's (not admitted yet, revoked"
+    " or replaced), or another node is connected by it. Ask an operator for the latest bundle."
+)
+"""SuperLink tells its own log which of them it is."""
+
 
 def paced(sleep: Callable[[float], None]) -> Callable[[float], None]:
     """Return a sleep whose length follows how long no message has come."""
@@ -112,8 +119,16 @@ def lasting_heartbeat(beat: Callable[[], bool]) -> HeartbeatSender:
     return HeartbeatSender(lasting)
 
 
+def explained(record: logging.LogRecord) -> bool:
+    """Say what Flower's refusal of a node means, which names none of its reasons."""
+    if NOT_ACTIVATED in (said := record.getMessage()):
+        record.msg, record.args = f"{said}\n{WHY}", ()
+    return True
+
+
 def main() -> None:
     """Run ``flower-supernode`` on this process' arguments."""
+    logging.getLogger("flwr").addFilter(explained)
     look_again_after(pull_objects, BUSY_SECONDS)
     flower = vars(start_client_internal)
     flower["_pull_and_store_message"] = tidy(flower["_pull_and_store_message"])

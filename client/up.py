@@ -72,7 +72,6 @@ def up(home: Path) -> None:
     # Here, where a person may type the passphrase and read that it is wrong.
     if config.membership is not None:
         read_identity(home / config.membership.keys, passphrase)
-    log_to_file()
     with only_one(home):
         write_secret(
             home / "state" / "executor.secret", SystemEntropy().stream("executor")(SECRET_BYTES)
@@ -81,4 +80,5 @@ def up(home: Path) -> None:
             probe.bind((LOOPBACK, 0))
             port = int(probe.getsockname()[1])
         kept = children(home, config.server, port, passphrase)
+        log_to_file()
         Supervisor(kept, home / "logs", flower_environment(home), state=home / "state").run()

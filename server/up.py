@@ -99,12 +99,13 @@ def up(home: Path) -> None:
     """Run the server until SIGTERM or SIGINT."""
     home = home.resolve()
     public = read_public(home / "server.toml")
-    log_to_file()
     with only_one(home):
         desk = open_desk(home, datetime.now(UTC), SystemEntropy().stream("desk"))
         (home / "members").mkdir(exist_ok=True)
+        kept = children(home, desk, public, AskedOnce())
+        log_to_file()
         Supervisor(
-            children(home, desk, public, AskedOnce()),
+            kept,
             home / "logs",
             flower_environment(home),
             Doorkeeper(desk, home / "members"),

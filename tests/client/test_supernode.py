@@ -1,4 +1,5 @@
 import inspect
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from flwr.common.constant import Status, SubStatus
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.date import now
+from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.logger import LOGGER_NAME
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
@@ -28,7 +31,10 @@ from client.supernode import (
     AWAY_SECONDS,
     BUSY_SECONDS,
     IDLE_SECONDS,
+    NOT_ACTIVATED,
     UNFINISHED,
+    WHY,
+    explained,
     lasting_heartbeat,
     lasting_retries,
     paced,
@@ -222,3 +228,17 @@ def test_an_executor_that_ends_takes_its_supernode_along(tmp_path: Path) -> None
     kept = {child.name: child for child in made}
     assert kept["executor"].takes == ("supernode",)
     assert not kept["supernode"].takes, "an executor keeps its table while a SuperNode is away"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [("Exit Code: 305\n%s Failed to activate.", True), ("Exit Code: 305\nno route, not %s", False)],
+)
+def test_a_refused_node_is_told_what_that_means(said: str, why: bool) -> None:
+    code = int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)
+    told = f"[code: {code}]" if why else "[code: 1]"
+    record = logging.LogRecord(LOGGER_NAME, logging.ERROR, "", 0, said, (told,), None)
+    assert explained(record)
+    assert LOGGER_NAME == "flwr"
+    assert told == NOT_ACTIVATED or not why
+    assert record.getMessage() == said % told + (f"\n{WHY}" if why else "")

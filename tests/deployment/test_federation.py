@@ -21,6 +21,7 @@ from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import StartRunRequest
 from flwr.supercore.fab import Fab
 
+from client.supernode import WHY
 from server import control
 from server.desk import find_desk, free_port
 from tests.commands import ROOT
@@ -218,7 +219,7 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     assert "CERTIFICATE_VERIFY_FAILED" in said["wrong CA"]
     assert "certificate has expired" in said["expired"]
     for name in ("unregistered key", "second node of a member"):
-        assert "[code:" in said[name], said[name]
+        assert WHY in said[name], said[name]
     shown = operate(federation.server, "status").stdout
     assert shown.count("online") == len(NAMES), "the member was put out"
 

@@ -18,6 +18,7 @@ import tomli_w
 
 from client.config import load_config, open_ledger
 from client.consent import Home
+from client.supernode import WHY
 from common.consent.acts import charter_of
 from common.secret_files import PASSPHRASE, read_secret
 from server import control
@@ -197,7 +198,9 @@ def test_a_revoked_member_is_cut_off_at_the_next_round(federation: Deployed) -> 
     assert len(federation.charged("ash")) >= full + without
     assert federation.online() == {*LOYAL}
     assert REVOKED not in federation.status()
-    federation.until(lambda: "[code:" in federation.log(REVOKED, "supernode"))
+    federation.until(lambda: WHY in federation.log(REVOKED, "supernode"))
+    reason = "No SuperNode found with the given public key"
+    assert reason in (federation.server / "logs" / "superlink.log").read_text()
     latest = federation.people.do(REVOKED, "join", federation.people.bundle)
     refused(latest, "'elm' was revoked from the roster: ask an operator to admit it")
 
