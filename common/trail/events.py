@@ -59,7 +59,7 @@ class Vouched(Event):
     """The owner's long-lived key (roster's or an operator's) signs for the log's key."""
 
     by: Hash
-    signature: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+    voucher: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
 
 
 @EVENTS.register("continued")

@@ -182,14 +182,14 @@ def parsed(data: bytes) -> Line:
 def vouch(private: bytes, author: Author, log_key: bytes) -> Vouched:
     """Return the event by which a long-lived Ed25519 key signs for a log's key."""
     signature = sign(private, SIGNED_LOG, _log_statement(author, log_key))
-    return Vouched(by=verifying_key(private).hex(), signature=signature.hex())
+    return Vouched(by=verifying_key(private).hex(), voucher=signature.hex())
 
 
 def is_vouched(event: Vouched, author: Author, log_key: bytes) -> bool:
     """Whether the key that an event names did sign for this log's key."""
     statement = _log_statement(author, log_key)
     try:
-        verify(bytes.fromhex(event.by), SIGNED_LOG, statement, bytes.fromhex(event.signature))
+        verify(bytes.fromhex(event.by), SIGNED_LOG, statement, bytes.fromhex(event.voucher))
     except ProtocolError:
         return False
     return True
