@@ -120,7 +120,7 @@ def read(files: Mapping[str, bytes]) -> Examined:
         if row == 1 and (closed := CLOSED.fullmatch(name)) and int(closed[1]) != line.sequence:
             findings.append(f"{name} begins with line {line.sequence}: it is misnamed")
         if isinstance(line.event, Continued):
-            findings += _broken_off(line.event, files)
+            findings += _broken_off(line.event, files, follows=line.previous == previous)
         if (
             author is not None
             and isinstance(line.event, Vouched)
@@ -165,10 +165,11 @@ def _foreign(where: str, line: Line, author: Author | None, key: bytes) -> list[
     return []
 
 
-def _broken_off(event: Continued, files: Mapping[str, bytes]) -> list[str]:
+def _broken_off(event: Continued, files: Mapping[str, bytes], *, follows: bool) -> list[str]:
     data = files.get(event.file)
     if data is None:
-        return [f"{event.file} is gone, with {event.lines} lines"]
+        # In a copy of all files in one, its lines are there and its name is not.
+        return [] if follows else [f"{event.file} is gone, with {event.lines} lines"]
     if hashlib.sha256(data).hexdigest() != event.sha256:
         return [f"{event.file} is not the file that was rotated away"]
     return []

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, final
 
-from common.errors import FedpruneError, PolicyError
+from common.errors import DiskError, FedpruneError, PolicyError
 from common.trail.events import Event, Refused
+from common.trail.refusals import TrailError
 
 log = logging.getLogger("fedprune.audit")
 
@@ -53,6 +54,8 @@ def refusals_noted(trail: Trail, what: str) -> Iterator[None]:
     """
     try:
         yield
+    except (DiskError, TrailError):
+        raise  # There is nowhere to note it.
     except Exception as error:
         # Only the texts of our own errors are known to hold no record.
         own = isinstance(error, FedpruneError)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import DiskError
+from common.errors import ConfigError, DiskError
 from common.trail import file
 from common.trail.events import Continued, Healed, Refused
 from common.trail.examination import Examined, examined
@@ -186,8 +186,10 @@ def test_a_refusal_is_noted_and_goes_on(tmp_path: Path) -> None:
     trail = trail_at(tmp_path)
     with pytest.raises(ValueError, match="4711"), refusals_noted(trail, "update"):
         raise ValueError("row 4711")
-    with pytest.raises(TrailError), refusals_noted(trail, "join"):
-        raise TrailError("own words")
+    with pytest.raises(ConfigError), refusals_noted(trail, "join"):
+        raise ConfigError("own words")
+    with pytest.raises(DiskError), refusals_noted(trail, "join"):
+        raise DiskError("has no room for a line either")
     told = [line.event for line in look(trail).lines if isinstance(line.event, Refused)]
     # The text of an exception that is not ours may hold a record.
     assert told == [

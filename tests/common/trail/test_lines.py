@@ -81,7 +81,7 @@ def test_a_line_in_any_other_form_is_refused(spoil: object) -> None:
     data = lines_of("one")[0].data
     assert callable(spoil)
     assert spoil(data) != data
-    with pytest.raises(MalformedLineError, match="^cannot be read$"):
+    with pytest.raises(MalformedLineError, match=r"^cannot be read$"):
         parsed(spoil(data))
 
 
