@@ -9,7 +9,8 @@ import json
 import time
 from collections import Counter
 
-from simulations.tampering import TARGETS, tampered
+from simulations.tampering.edits import TARGETS
+from simulations.tampering.trials import tampered
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The server's audit log: where it lies, and what the operators' acts put into it."""
 
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -17,18 +18,23 @@ UNNAMED = "server"
 """Whose log it is where nobody gave the federation a name."""
 
 
-class _Named(BaseModel):
-    """What ``server.toml`` says of the federation's name; it holds more."""
+class Founded(BaseModel):
+    """What ``server.toml`` says of the federation, if it was founded here; it holds more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str = UNNAMED
+    operator: str = ""
+
+
+read_founded = partial(read_toml, Founded.model_validate, kind=ConfigError)
+"""Read ``server.toml``; raise `ConfigError` naming what is wrong."""
 
 
 def server_trail(home: Path, name: str = "") -> FileTrail:
     """Return the log of the server whose folder this is; ``name`` before there are settings."""
     if not name and (home / SETTINGS).is_file():
-        name = read_toml(_Named.model_validate, home / SETTINGS, ConfigError).name
+        name = read_founded(home / SETTINGS).name
     stream = SystemEntropy().stream("audit")
     return FileTrail(home / FOLDER, Author("server", name or UNNAMED), stream)
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import typer
 
 from common.consent.enrolment import Enrolment
-from common.errors import ConfigError
 from common.trail.commands import HERE, Home, Place, audit_app
 from common.trail.lines import Author
 from server.founding import read_operator
 from server.home import OPERATOR_KEY, SETTINGS, ServerHome
 from server.journal import AUDIT, JOURNAL
-from server.trail import server_trail
+from server.trail import read_founded, server_trail
 
 
 def place_of(home: Path) -> Place:
@@ -21,10 +20,9 @@ def place_of(home: Path) -> Place:
 
     The journals of its runs note the log's last line with each of theirs.
     """
-    if not (home / SETTINGS).is_file():
-        raise ConfigError(f"{home / SETTINGS}: no server's folder")
     place = ServerHome(home)
-    founded = (home / OPERATOR_KEY).exists()
+    # Homes that were made by hand, for trials, have no operators.
+    founded = read_founded(home / SETTINGS).operator
     operators = set(place.operators.keys.values()) if founded else None
     trail = server_trail(home)
     return Place(trail, operators, list(_noted(home)), _members(place, operators))

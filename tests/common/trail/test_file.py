@@ -157,7 +157,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_log_whole(
     trail = trail_at(tmp_path)
     trail.append(said(1))
     write = os.write
-    monkeypatch.setattr(file.os, "write", lambda handle, data: write(handle, data[:100]))
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:100]))
     with pytest.raises(DiskError, match=r"log\.jsonl: cannot be written: no room"):
         trail.append(said(2))
     monkeypatch.undo()

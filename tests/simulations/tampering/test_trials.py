@@ -2,7 +2,10 @@ from collections import Counter
 
 import pytest
 
-from simulations.tampering import LEDGER_EDITS, LOG_EDITS, TARGETS, tampered
+from simulations.tampering.edits import TARGETS
+from simulations.tampering.ledgers import LEDGER_EDITS
+from simulations.tampering.logs import LOG_EDITS
+from simulations.tampering.trials import tampered
 
 COUNTS = {"audit log": 200, "ledger": 100}
 """In `make test`; `benchmarks/tampering.py` makes more by the same code."""
