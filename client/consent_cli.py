@@ -112,13 +112,13 @@ def leave(
     trail = institution_trail(home, place.name) if (home / REQUEST).exists() else Untold()
     # First of all: neither a broken client file nor a full disk must keep the keys alive.
     gone = place.leave()
-    trail.append(Left(erased=tuple(gone)))
     typer.echo(f"Erased: {', '.join(gone) or 'nothing, there were no keys'}.")
     typer.echo("Backups and snapshots of this machine may still hold them.")
     past = _contributions(home)
     for line in past or ["No round was ever charged: no model was shaped by this table."]:
         typer.echo(line)
     typer.echo("The ledger stays: it counts what was spent. Ask the operators to revoke the name.")
+    trail.append(Left(erased=tuple(gone)))
 
 
 COMMANDS = (init, join, approve, rotate, leave)

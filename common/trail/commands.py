@@ -77,8 +77,9 @@ def audit_app(opened: Open) -> typer.Typer:
         """Show the latest events in plain words, whether the log is whole or not."""
         if event:
             _known(event)
-        with still(opened(home).trail.folder):
-            found = read(files_of(opened(home).trail.folder))
+        folder = opened(home).trail.folder
+        with still(folder):
+            found = read(files_of(folder))
         chosen = [
             line
             for line in found.lines
@@ -90,9 +91,9 @@ def audit_app(opened: Open) -> typer.Typer:
     @app.command()
     def rotate(home: Home = HERE) -> None:
         """Begin another file that goes on with the chain; the old one stays where it is."""
-        trail = opened(home).trail
-        look_at(opened(home)).require_whole()
-        closed = trail.rotate()
+        place = opened(home)
+        look_at(place).require_whole()
+        closed = place.trail.rotate()
         typer.echo(str(closed) if closed is not None else "the log is empty: nothing to rotate")
 
     @app.command()

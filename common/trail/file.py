@@ -67,7 +67,7 @@ class FileTrail:
     def vouch(self, *privates: bytes) -> None:
         """Have long-lived Ed25519 keys sign for the log's key, each once."""
         with self._locked() as private:
-            self._settle(private)
+            self._write([], private)
             known = _vouchers(self.folder)
             for one in privates:
                 event = vouch(one, self._author, verifying_key(private))
@@ -76,10 +76,13 @@ class FileTrail:
 
     def rotate(self) -> Path | None:
         """Begin another file; return the one that ended, if there was anything in it."""
+        if not files_of(self.folder):
+            return None
         with self._locked() as private:
-            self._settle(private)
-            if (path := self._close()) is not None:
-                self._write([], private)
+            # What was torn is told in the file that it was torn from.
+            self._write([], private)
+            path = self._close()
+            self._write([], private)
             return path
 
     @property
@@ -111,43 +114,45 @@ class FileTrail:
             )
 
     def _write(self, events: Sequence[Event], private: bytes) -> None:
-        after, marks = self._settle(private)
-        if self._path.exists() and self._path.stat().st_size >= self._rotate_bytes:
-            self._close()
+        after = self._settle(private)
+        torn = _torn(self._path)
         if after == (0, GENESIS):
             # Alone, so that a log without a head is known to have nothing to lose.
-            after = self._put([Began(key=verifying_key(private).hex())], after, private)
-        elif not self._path.exists():
-            marks = [_continued(_closed(self.folder)[-1]), *marks]
-        self._put([*marks, *events], after, private)
+            began = Began(key=verifying_key(private).hex())
+            after = self._put([began], after, private, over=len(torn))
+            if torn:
+                after = self._put([_healed(torn)], after, private)
+        elif torn:
+            after = self._put([*self._heading(), _healed(torn)], after, private, over=len(torn))
+        if self._path.exists() and self._path.stat().st_size >= self._rotate_bytes:
+            self._close()
+        self._put([*self._heading(), *events], after, private)
+
+    def _heading(self) -> list[Event]:
+        """Return what a file begins with that follows another."""
+        closed = _closed(self.folder)
+        return [_continued(closed[-1])] if closed and _last_line(self._path) is None else []
 
     def _put(
-        self, events: Sequence[Event], after: tuple[int, str], private: bytes
+        self, events: Sequence[Event], after: tuple[int, str], private: bytes, over: int = 0
     ) -> tuple[int, str]:
+        """Write events in the place of so many bytes at the end; return the last line."""
         if not events:
             return after
         lines = list(written(events, self._author, self._clock(), after, private))
-        self._add(b"".join(line.data + b"\n" for line in lines))
+        self._add(b"".join(line.data + b"\n" for line in lines), over)
         head = Head.of(lines[-1], private)
         write_atomically(self.folder / HEAD, head.to_bytes().hex().encode(), READABLE)
         return head.sequence, head.hash
 
-    def _settle(self, private: bytes) -> tuple[tuple[int, str], list[Event]]:
-        """Return number and hash of the last line, and what is to be said of a torn one.
+    def _settle(self, private: bytes) -> tuple[int, str]:
+        """Return number and hash of the last line.
 
         Raises `TrailError` when lines are gone that were there before.
         """
-        marks: list[Event] = []
-        if torn := _torn(self._path):
-            digest = hashlib.sha256(torn).hexdigest()
-            with writing(self._path):
-                size = self._path.stat().st_size - len(torn)
-                # In place: whoever follows the file goes on following it.
-                os.truncate(self._path, size)
-            marks = [Healed(removed=len(torn), sha256=digest)]
         last, head = self._last(), read_head(self.folder)
         if last is None and head is None:
-            return (0, GENESIS), marks
+            return 0, GENESIS
         if last is None or head is None or (last.sequence, last.hash) != (head.sequence, head.hash):
             self._require_ahead(last, head, private)
         assert last is not None  # noqa: S101 - it would have been refused
@@ -156,11 +161,15 @@ class FileTrail:
                 f"{self._path}: is the log of {last.author.role} {last.author.name!r}, not of"
                 f" {self._author.role} {self._author.name!r}: use another home"
             )
-        return (last.sequence, last.hash), marks
+        return last.sequence, last.hash
 
     def _require_ahead(self, last: Line | None, head: Head | None, private: bytes) -> None:
         """Let a log be used whose last lines a crash kept from being signed off."""
-        found = read(files_of(self.folder))
+        torn = len(_torn(self._path))
+        files = files_of(self.folder)
+        if torn:
+            files[CURRENT] = files[CURRENT][:-torn]
+        found = read(files)
         whole = last is not None and found.author == self._author and not found.findings
         # The very first line, before any head; or the head is one of the lines.
         ahead = len(found.lines) == 1 if head is None else head.hash in found.hashes
@@ -187,18 +196,20 @@ class FileTrail:
                     ) from error
         return None
 
-    def _add(self, data: bytes) -> None:
+    def _add(self, data: bytes, over: int) -> None:
+        """Write at the end, or over what a crash left there: never is it gone and not yet told."""
         with writing(self._path):
             new = not self._path.exists()
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, READABLE)
-            size = os.fstat(handle).st_size
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, READABLE)
+            place = os.lseek(handle, 0, os.SEEK_END) - over
             try:
-                if os.write(handle, data) < len(data):
+                if os.pwrite(handle, data, place) < len(data):
                     raise OSError(0, "no room for a whole line")
+                os.ftruncate(handle, place + len(data))
                 os.fsync(handle)
             except OSError:
                 with suppress(OSError):
-                    os.ftruncate(handle, size)
+                    os.ftruncate(handle, place + over)
                 raise
             finally:
                 os.close(handle)
@@ -278,6 +289,10 @@ def _vouchers(folder: Path) -> list[Event]:
 
 def _closed(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("log-*.jsonl") if CLOSED.fullmatch(path.name))
+
+
+def _healed(torn: bytes) -> Healed:
+    return Healed(removed=len(torn), sha256=hashlib.sha256(torn).hexdigest())
 
 
 def _continued(path: Path) -> Continued:

@@ -1,6 +1,8 @@
 """Logs to tamper with: a server's and its institutions', as the writer writes them."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from common.trail.events import (
 )
 from common.trail.file import FOLDER, FileTrail
 from common.trail.lines import Author
+from tests.commands import ROOT
 
 HASH = "5a" * 32
 NOON = 1_700_000_000
@@ -54,6 +57,23 @@ def digest(what: str, number: int) -> str:
 def said(number: int) -> Event:
     """Return an event that differs from number to number."""
     return Opened(run=RUN, round=number, epoch=number, survivors=("ash", "birch"))
+
+
+def append_many(home: str, first: int, many: int) -> None:
+    """Append events in a process of its own; print the number of each once it is written."""
+    trail = trail_at(Path(home))
+    for number in range(first, first + many):
+        trail.append(said(number))
+        print(number, flush=True)
+
+
+def appending(home: Path, first: int, many: int) -> "subprocess.Popen[str]":
+    code = (
+        f"from tests.common.trail.logs import append_many; append_many(*{(str(home), first, many)})"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
 
 
 @dataclass(frozen=True)

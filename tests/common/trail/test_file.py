@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import stat
 from pathlib import Path
@@ -7,12 +6,12 @@ import pytest
 
 from common.errors import ConfigError, DiskError
 from common.trail import file
-from common.trail.events import Continued, Healed, Refused
+from common.trail.events import Continued, Healed, Opened, Refused
 from common.trail.examination import Examined, examined
 from common.trail.file import FileTrail, files_of, read_head
 from common.trail.interface import Untold, refusals_noted
 from common.trail.refusals import TrailError
-from tests.common.trail.logs import owner_of, said, trail_at, trusted_of
+from tests.common.trail.logs import appending, owner_of, said, trail_at, trusted_of
 
 
 def look(trail: FileTrail, name: str = "") -> Examined:
@@ -89,6 +88,20 @@ def test_a_crash_between_the_steps_of_a_rotation_is_made_up_for(tmp_path: Path) 
     assert kinds(trail) == ["began", "opened", "continued", "opened"]
 
 
+@pytest.mark.parametrize("step", ["vouch", "rotate"])
+def test_no_step_heals_a_log_silently(tmp_path: Path, step: str) -> None:
+    trail = trail_at(tmp_path)
+    trail.append(said(1))
+    with (trail.folder / "log.jsonl").open("ab") as log:
+        log.write(b"torn")
+    if step == "vouch":
+        trail.vouch(owner_of("ash"))
+        assert kinds(trail) == ["began", "opened", "healed", "vouched"]
+    else:
+        trail.rotate()
+        assert kinds(trail) == ["began", "opened", "healed", "continued"]
+
+
 @pytest.mark.parametrize("kept", [1, 40, -1])
 def test_a_torn_last_line_is_cut_off_and_that_is_said(tmp_path: Path, kept: int) -> None:
     trail = trail_at(tmp_path)
@@ -156,30 +169,84 @@ def test_a_full_disk_is_one_line_and_leaves_the_log_whole(
 ) -> None:
     trail = trail_at(tmp_path)
     trail.append(said(1))
-    write = os.write
-    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:100]))
-    with pytest.raises(DiskError, match=r"log\.jsonl: cannot be written: no room"):
-        trail.append(said(2))
-    monkeypatch.undo()
+    write = os.pwrite
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda handle, data, at: write(handle, data[:100], at))
+        with pytest.raises(DiskError, match=r"log\.jsonl: cannot be written: no room"):
+            trail.append(said(2))
     trail.append(said(3))
     assert kinds(trail) == ["began", "opened", "opened"]
+    # What was torn stays until it can be told that it was.
+    with (trail.folder / "log.jsonl").open("ab") as log:
+        log.write(b"torn" * 300)
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda handle, data, at: write(handle, data[:0], at))
+        with pytest.raises(DiskError, match="no room"):
+            trail.append(said(4))
+    trail.append(said(5))
+    assert kinds(trail) == ["began", "opened", "opened", "healed", "opened"]
+    assert [line.event.removed for line in look(trail).lines if isinstance(line.event, Healed)] == [
+        1200
+    ]
 
 
-def _append(folder: Path, first: int, many: int) -> None:
-    trail = trail_at(folder)
-    for number in range(first, first + many):
-        trail.append(said(number))
+def test_a_line_torn_and_one_not_signed_off_are_made_up_for_at_once(tmp_path: Path) -> None:
+    trail = trail_at(tmp_path)
+    trail.append(said(1))
+    head = (trail.folder / "head").read_bytes()
+    trail.append(said(2))
+    (trail.folder / "head").write_bytes(head)
+    with (trail.folder / "log.jsonl").open("ab") as log:
+        log.write(b"torn")
+    trail.append(said(3))
+    assert kinds(trail) == ["began", "opened", "opened", "healed", "opened"]
+
+
+@pytest.mark.parametrize("begins", ["a log", "a file"])
+def test_a_first_line_that_was_torn_is_told_after_another_first_line(
+    tmp_path: Path, begins: str
+) -> None:
+    trail = trail_at(tmp_path)
+    if begins == "a file":
+        trail.append(said(1))
+        (trail.folder / "log.jsonl").rename(trail.folder / "log-000000000001.jsonl")
+    trail.folder.mkdir(exist_ok=True)
+    (trail.folder / "log.jsonl").write_bytes(b"torn")
+    if begins == "a log":
+        (trail.folder / "key").write_bytes(bytes(32))
+        (trail.folder / "key").chmod(0o600)
+    trail.append(said(2))
+    lead = ["began", "opened", "continued"] if begins == "a file" else ["began"]
+    assert kinds(trail) == [*lead, "healed", "opened"]
 
 
 def test_processes_write_one_log_at_once(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("fork")
-    writers = [spawn.Process(target=_append, args=(tmp_path, 100 * n, 25)) for n in range(4)]
+    writers = [appending(tmp_path, 100 * n, 25) for n in range(3)]
     for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-        assert writer.exitcode == 0
-    assert kinds(trail_at(tmp_path)).count("opened") == 100
+        told, _ = writer.communicate(timeout=60)
+        assert (writer.returncode, len(told.splitlines())) == (0, 25)
+    assert kinds(trail_at(tmp_path)).count("opened") == 75
+
+
+def test_what_was_written_outlasts_a_process_that_is_killed(tmp_path: Path) -> None:
+    written: list[int] = []
+    for first in (0, 1000, 2000):
+        writer = appending(tmp_path, first, 1000)
+        assert writer.stdout is not None
+        with writer.stdout:
+            written += [int(writer.stdout.readline()) for _ in range(7)]
+            writer.kill()
+            # Told just before it died.
+            written += [int(line) for line in writer.stdout if line.endswith("\n")]
+        writer.wait(60)
+    trail_at(tmp_path).append(said(9999))
+    found = look(trail_at(tmp_path))
+    found.require_whole()
+    there = [line.event.round for line in found.lines if isinstance(line.event, Opened)]
+    assert {*written, 9999} <= {*there}
+    assert there == sorted({*there})
+    # One that nobody was told of may stand there, of each that was killed.
+    assert len(there) <= len(written) + 1 + 3
 
 
 def test_a_refusal_is_noted_and_goes_on(tmp_path: Path) -> None:
