@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from client.entries import Place, Release
 from client.limits import table_epsilon
 from common.consent.acts import Charter, Proposal
-from common.consent.authority import authority_fingerprint
+from common.consent.authority import authority_hash
 from common.descriptor import RoundDescriptor
 from common.entropy import SystemEntropy
 from common.trail.events import Approved, Charged, Contributed, Shown
@@ -86,7 +86,7 @@ def approved_event(bundle: Proposal, charter: Charter, *, by_itself: bool) -> Ap
     """Return what is noted of a bundle before it is put in force."""
     return Approved(
         **shown_event(bundle, charter).model_dump(),
-        authority=authority_fingerprint(charter.authority),
+        authority=authority_hash(charter.authority),
         address=charter.address,
         expires=charter.expires,
         by="shrinking" if by_itself else "approval",

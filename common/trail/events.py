@@ -88,6 +88,13 @@ class Refused(Event):
     because: Text
 
 
+@EVENTS.register("restored")
+class Restored(Event):
+    """The home was restored from a backup of this time: lines since then are gone."""
+
+    made: Count
+
+
 # At the server.
 
 

@@ -13,7 +13,8 @@ from common.errors import ConfigError
 from server import backup as module
 from server.backup import archived
 from server.home import ServerHome
-from server.record import CHECKPOINT, JOURNAL
+from server.journal import JOURNAL
+from server.record import CHECKPOINT
 from tests.founding import NAMES, Federation, found, good, refused
 
 
