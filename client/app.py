@@ -13,6 +13,7 @@ from client.memory import Memory
 from client.stages import Institution
 from common import messages as wire
 from common.errors import FedpruneError, PolicyError
+from common.trail.interface import refusals_noted
 from common.versions import OtherProtocolError
 
 log = logging.getLogger("fedprune.client")
@@ -38,8 +39,9 @@ def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
             reply: wire.WireMessage
             try:
                 institution = institution_for(context)
-                request = request_type.from_record(message.content)
-                memory, reply = stage(institution, Memory.load(context.state), request)
+                with refusals_noted(institution.trail, request_type.kind):
+                    request = request_type.from_record(message.content)
+                    memory, reply = stage(institution, Memory.load(context.state), request)
                 memory.save(context.state)
             except OtherProtocolError as error:
                 said = error.speaker.against("the server", "this institution")

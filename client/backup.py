@@ -22,7 +22,7 @@ from client.consent import (
 )
 from client.databases import Database
 from common.archive import Archive
-from common.backup import copied_database, gathered, read_file
+from common.backup import copied_database, copied_log, gathered, read_file
 from common.errors import ConfigError
 
 _FILES = (
@@ -54,7 +54,8 @@ def archived(home: Path, now: int) -> Archive:
     ledger = _inside(home, config.ledger.file)
     if (home / ledger).exists():
         files[ledger] = copied_database(home / ledger)
-    return Archive("client", now, files)
+    # Last: it must hold all lines that the ledger notes.
+    return Archive("client", now, files | copied_log(home))
 
 
 def _inside(home: Path, path: Path) -> str:

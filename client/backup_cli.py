@@ -9,9 +9,11 @@ import typer
 
 from client.backup import archived
 from client.config import load_config, open_ledger
+from client.trail import institution_trail
 from common import backup as files
 from common.entropy import SystemEntropy
 from common.secret_files import new_passphrase
+from common.trail.events import Restored
 
 HERE = Path()
 
@@ -42,9 +44,12 @@ def restore(
     home: Annotated[Path, typer.Option("--home", help="A folder that does not exist yet.")],
 ) -> None:
     """Write a backup's files to a new folder, and prove its ledger whole as far as it goes."""
-    made = datetime.fromtimestamp(files.restore(file, home, "client").made, UTC)
+    archive = files.restore(file, home, "client")
+    made = datetime.fromtimestamp(archive.made, UTC)
     typer.echo(SAID.format(home=home, made=made))
-    settings = load_config(home / "client.toml").ledger
+    config = load_config(home / "client.toml")
+    institution_trail(home, config.name).append(Restored(made=archive.made))
+    settings = config.ledger
     if (home / settings.file).exists():
         typer.echo(FORGOTTEN.format(lines=open_ledger(settings, home).verify()))
 

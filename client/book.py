@@ -65,6 +65,11 @@ class Account:
         """The last round charged, or -1."""
         return max((entry.round for entry in self.charged), default=-1)
 
+    @property
+    def released(self) -> list[Spent]:
+        """What was charged so far."""
+        return [(entry.time, self.plan_hash, self.split, entry.release) for entry in self.charged]
+
     def left(self, release: Release) -> int:
         """Return how many steps of a reserved release are not charged yet."""
         used = sum(entry.steps for entry in self.charged if entry.part == release.part)
@@ -72,8 +77,7 @@ class Account:
 
     def spent(self, now: int) -> Iterable[Spent]:
         """Yield what was charged, each when it was, and what an open run may still charge, now."""
-        for entry in self.charged:
-            yield entry.time, self.plan_hash, self.split, entry.release
+        yield from self.released
         for release in () if self.over else self.reserved.values():
             if left := self.left(release):
                 yield now, self.plan_hash, self.split, replace(release, steps=left)
@@ -122,12 +126,12 @@ class Book:
         """Return the last epoch or, for "opened", the last round that was marked; or -1."""
         return self._marks.get((mark, _scope(mark, place.run, place.plan_hash)), -1)
 
-    def marked(self, mark: Mark, place: Place) -> list[Draft]:
+    def marked(self, mark: Mark, place: Place, digest: str = "") -> list[Draft]:
         """Return the draft that marks a place; refuse a second use, by its own error."""
         value, last = (place.round if mark == "opened" else place.epoch), self.last(mark, place)
         if value <= last:
             raise _SECOND_USE[mark](f"{mark}: {value} is in the past, the last was {last}")
-        return [Draft(mark, place)]
+        return [Draft(mark, place, digest=digest)]
 
     def charge(
         self, place: Place, releases: tuple[Release, ...], budget: Budget, now: int

@@ -18,6 +18,7 @@ from client.ledger import Ledger
 from client.ledger_file import SqliteStore
 from client.limits import Limits
 from client.stages import Institution, Membership
+from client.trail import institution_trail
 from common.consent.refusals import NotApprovedError
 from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
@@ -150,15 +151,17 @@ def load_institution(path: Path) -> Institution:
         raise ConfigError(f"{path}: {config.name!r} is not a member in {config.plan}")
     rows = partial(_rows, config, plan)
     ledger = open_ledger(config.ledger, path.parent)
+    trail = institution_trail(path.parent, config.name)
     if config.membership is None:
         if plan.aggregation.kind == "secure":
             raise ConfigError(
                 f"{path}: secure aggregation needs keys: add a [membership] with keys, roster and"
                 " roster_hash"
             )
-        return Institution(config.name, plan, rows, SystemEntropy(), ledger=ledger)
+        return Institution(config.name, plan, rows, SystemEntropy(), ledger=ledger, trail=trail)
     membership = load_membership(config.membership, config.name, path.parent)
-    opened = Institution(config.name, plan, rows, SystemEntropy(), membership, ledger)
+    trail.vouch(membership.identity.signing_private)
+    opened = Institution(config.name, plan, rows, SystemEntropy(), membership, ledger, trail=trail)
     if read_pin(path.parent) is None:
         return opened
     approved = (config.plan_hash, config.membership.roster_hash)

@@ -3,11 +3,12 @@
 Each step writes what takes effect last of all, so that a crash leaves the state before it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from client.keys import create_identity, read_identity
+from client.trail import approved_event, shown_event
 from common.consent.acts import Charter, Proposal, charter_of
 from common.consent.approval import (
     Pin,
@@ -25,6 +26,7 @@ from common.durable import write_atomically
 from common.entropy import Stream
 from common.errors import ConfigError
 from common.secret_files import Ask, ask_passphrase, create_secret, erase
+from common.trail.interface import Trail, Untold
 
 PIN: Final = "consent.json"
 """What was approved; without it nothing is."""
@@ -67,6 +69,7 @@ class Home:
 
     path: Path
     shrunk: Roster | None = None
+    trail: Trail = field(default_factory=Untold)
 
     def create_keys(self, name: str, stream: Stream, choose: Ask) -> Enrolment:
         """Make the keys of a new member and return its request, which is written too.
@@ -93,6 +96,7 @@ class Home:
         """
         bundle = Proposal.from_bytes(data)
         shown = self._checked(bundle, now)
+        self.trail.append(shown_event(bundle, shown.charter))
         _write(self.path / PENDING, data)
         if shown.in_force:
             self._put_in_force(bundle, shown)
@@ -191,6 +195,7 @@ class Home:
 
     def _put_in_force(self, bundle: Proposal, shown: Shown) -> None:
         charter, pin = shown.charter, self.pin
+        self.trail.append(approved_event(bundle, charter, by_itself=shown.in_force))
         retired = retired_after(shown.before, charter, pin.retired if pin is not None else ())
         _write(self.path / PLAN, charter.agreed.to_toml().encode())
         _write(self.path / ROSTER, charter.roster.to_bytes())

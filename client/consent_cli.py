@@ -1,6 +1,8 @@
 """`fedprune-client init|join|approve|rotate|leave`: keys of one's own, and consent."""
 
 import time
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -8,16 +10,19 @@ import typer
 
 from client.book import Account
 from client.config import load_config, open_ledger
-from client.consent import COMING, REQUEST, Home, Shown
-from client.ledger_cli import charged_of
+from client.consent import COMING, KEYS, REQUEST, Home, Shown
+from client.keys import read_identity
 from client.limits import table_epsilon
+from client.trail import institution_trail
 from common.consent.enrolment import Enrolment
 from common.console import tell
-from common.crypto.roster import Roster
+from common.crypto.roster import Identity, Roster
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
 from common.parsing import read_bytes
 from common.secret_files import new_passphrase
+from common.trail.events import Enrolled, Left
+from common.trail.interface import Untold, refusals_noted
 
 CLIENT_FILE = "client.toml"
 
@@ -48,7 +53,9 @@ def init(
     home: Folder = HERE,
 ) -> None:
     """Make the institution's keys on this machine, and its request to be a member."""
-    request = Home(home).create_keys(name, _stream(), new_passphrase)
+    choose = cache(new_passphrase)
+    request = Home(home).create_keys(name, _stream(), choose)
+    _note_keys(home, request, read_identity(home / KEYS, choose))
     file = home / CLIENT_FILE
     if not file.exists():
         file.write_text(TEMPLATE.format(name=name))
@@ -62,7 +69,8 @@ def join(
 ) -> None:
     """Check a bundle and show what it asks for; only approve makes it hold."""
     place = _home(home)
-    shown = place.join(read_bytes(bundle), int(time.time()))
+    with refusals_noted(place.trail, "bundle"):
+        shown = place.join(read_bytes(bundle), int(time.time()))
     _tell_charter(shown, place.name)
     if shown.in_force:
         typer.echo("Nothing here needs approval: it holds from the next round.")
@@ -76,14 +84,17 @@ def join(
 def approve(home: Folder = HERE) -> None:
     """Approve the bundle that was joined by: pin its plan, roster, authority and address."""
     place = _home(home)
-    shown = place.approve(int(time.time()))
+    with refusals_noted(place.trail, "approval"):
+        shown = place.approve(int(time.time()))
     _tell_charter(shown, place.name)
     typer.echo("Approved: it holds from the next round.")
 
 
 def rotate(home: Folder = HERE) -> None:
     """Make new keys and a request for them; they take the old ones' place once approved."""
-    request = Home(home).rotate(_stream(), new_passphrase)
+    choose = cache(new_passphrase)
+    request = Home(home).rotate(_stream(), choose)
+    _note_keys(home, request, read_identity(home / f"{COMING}{KEYS}", choose))
     _tell_request(home / f"{COMING}{REQUEST}", request)
     typer.echo("The keys in use stay so until a bundle with the new ones is approved.")
 
@@ -97,14 +108,17 @@ def leave(
     """Erase the keys, withdraw consent, and say what past contributions still shape."""
     if not yes:
         raise ConfigError("nothing was erased: say --yes to leave")
-    # First of all: a broken client file must not keep the keys alive.
-    gone = Home(home).leave()
+    place = Home(home)
+    trail = institution_trail(home, place.name) if (home / REQUEST).exists() else Untold()
+    # First of all: neither a broken client file nor a full disk must keep the keys alive.
+    gone = place.leave()
     typer.echo(f"Erased: {', '.join(gone) or 'nothing, there were no keys'}.")
     typer.echo("Backups and snapshots of this machine may still hold them.")
     past = _contributions(home)
     for line in past or ["No round was ever charged: no model was shaped by this table."]:
         typer.echo(line)
     typer.echo("The ledger stays: it counts what was spent. Ask the operators to revoke the name.")
+    trail.append(Left(erased=tuple(gone)))
 
 
 COMMANDS = (init, join, approve, rotate, leave)
@@ -112,14 +126,16 @@ COMMANDS = (init, join, approve, rotate, leave)
 
 def _home(folder: Path) -> Home:
     """Open a home, with the revocations that its ledger noted."""
-    file, pin = folder / CLIENT_FILE, Home(folder).pin
+    home = Home(folder)
+    home = replace(home, trail=institution_trail(folder, home.name))
+    file, pin = folder / CLIENT_FILE, home.pin
     if pin is None or not file.is_file():
-        return Home(folder)
+        return home
     settings = load_config(file).ledger
     if not (folder / settings.file).is_file():
-        return Home(folder)
+        return home
     shrunk = open_ledger(settings, folder).roster(pin.plan_hash, pin.roster_hash)
-    return Home(folder, Roster.from_bytes(shrunk) if shrunk else None)
+    return replace(home, shrunk=Roster.from_bytes(shrunk) if shrunk else None)
 
 
 def _contributions(folder: Path) -> list[str]:
@@ -139,12 +155,26 @@ def _contributions(folder: Path) -> list[str]:
 
 
 def _contribution(run: str, account: Account, accountant: str) -> str:
-    spent = table_epsilon(charged_of(account), accountant)
+    spent = table_epsilon(account.released, accountant)
     rounds = len({entry.round for entry in account.charged})
     return (
         f"Run {run[:12]} of plan {account.plan_hash[:12]}: {rounds} rounds on {account.table!r}"
         f" shape its models for good, within epsilon {spent:.3g}; nothing takes them back."
     )
+
+
+def _note_keys(folder: Path, request: Enrolment, identity: Identity) -> None:
+    """Note new keys, and have them sign for the key of the audit log."""
+    trail = institution_trail(folder, request.name)
+    member = request.member
+    trail.append(
+        Enrolled(
+            institution=request.name,
+            signing_public=member.signing_public.hex(),
+            agreement_public=member.agreement_public.hex(),
+        )
+    )
+    trail.vouch(identity.signing_private)
 
 
 def _tell_request(path: Path, request: Enrolment) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from client.book import Book
 from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release, Shrunk, Standing
-from client.limits import UNLIMITED, Limits
+from client.limits import UNLIMITED, Limits, Spent
 
 
 class Transaction(Protocol):
@@ -146,14 +146,21 @@ class Ledger:
             found = shrunk.get(plan_hash)
             return found.roster if found is not None and found.approved == approved else b""
 
-    def mark(self, mark: Mark, place: Place, now: int) -> int:
+    def released(self) -> list[Spent]:
+        """Return what all runs on the table charged so far."""
+        with self._open() as (_, book):
+            accounts = [one for one in book.accounts.values() if one.table == self._table]
+            return [item for account in accounts for item in account.released]
+
+    def mark(self, mark: Mark, place: Place, now: int, digest: str = "") -> int:
         """Note that keys were made for an epoch, used in it, or a round was opened: once each.
 
+        ``digest`` is the hash of the audit log's last line: who cuts it must set the ledger back.
         A vector whose round was opened is never sent again, so it is erased. Returns the number of
         the line.
         """
         with self._open() as (transaction, book):
-            self._append(transaction, book.marked(mark, place), now)
+            self._append(transaction, book.marked(mark, place, digest), now)
             kept = transaction.kept().get(place.plan_hash) if mark == "opened" else None
             if kept is not None and (kept.run, kept.round) == (place.run, place.round):
                 transaction.keep(place.plan_hash, kept.erased())

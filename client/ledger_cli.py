@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client.book import Account, Book
+from client.book import Book
 from client.config import load_config, open_ledger
 from client.entries import Entry
 from client.ledger import Ledger
@@ -54,17 +54,10 @@ def _runs(book: Book, table: str, accountant: str) -> Table:
                 datetime.fromtimestamp(account.began, UTC).strftime("%Y-%m-%d %H:%M"),
                 ", ".join(sorted({release.unit for release in account.reserved.values()})),
                 str(len({entry.round for entry in account.charged})),
-                f"{table_epsilon(charged_of(account), accountant):.4g}",
+                f"{table_epsilon(account.released, accountant):.4g}",
                 "over" if account.over else "open",
             )
     return shown
-
-
-def charged_of(account: Account) -> list[Spent]:
-    """Return what a run has released so far."""
-    return [
-        (entry.time, account.plan_hash, account.split, entry.release) for entry in account.charged
-    ]
 
 
 def _totals(spent: list[Spent], limits: Limits, now: int) -> Table:

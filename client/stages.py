@@ -28,6 +28,9 @@ from common.entropy import Entropy
 from common.errors import ProtocolError
 from common.plan import Plan
 from common.segments import require_releasable
+from common.trail.events import Joined, Opened, Shrank
+from common.trail.interface import Trail, Untold
+from common.trail.lines import hash_of
 
 if TYPE_CHECKING:
     from client.data import Splits
@@ -60,6 +63,7 @@ class Institution:
     ledger: Ledger = field(default_factory=memory_ledger, repr=False)
     clock: Clock = time.time
     consent: Consent = _approved_by_hand
+    trail: Trail = field(default_factory=Untold, repr=False)
 
     @cached_property
     def splits(self) -> Splits:
@@ -104,7 +108,7 @@ class Institution:
     def mark(self, mark: Mark, session: Session) -> int:
         """Note a use of an epoch's keys, once, before its result leaves; return the line."""
         place = Place(session.run, session.plan_hash, session.round, session.epoch)
-        return self.ledger.mark(mark, place, self.now)
+        return self.ledger.mark(mark, place, self.now, hash_of(self.trail.head))
 
     def require_current(self, last: LastAdvert) -> None:
         """Refuse a ledger that lost lines since this institution signed its last advert.
@@ -139,7 +143,9 @@ def join(
     place = Place(request.run, plan_hash, -1, -1)
     institution.ledger.require_room(place, budget_of(institution.plan), institution.now)
     epoch = institution.standing(request.run).epoch
-    return memory, wire.JoinReply(institution.name, plan_hash, epoch)
+    trail = institution.trail
+    trail.append(Joined(run=request.run, plan=plan_hash, head=request.head.hex()))
+    return memory, wire.JoinReply(institution.name, plan_hash, epoch, head=trail.head)
 
 
 def advertise(
@@ -199,6 +205,9 @@ def unmask(
     packed = reveal.to_bytes()
     reply = wire.UnmaskReply(packed, secagg.sign_reveal(party, revealed, packed))
     state = state.model_copy(update={"current": revealed})
+    run, number, epoch = masked.session.run, masked.session.round, masked.session.epoch
+    survivors = tuple(sorted(request.survivors))
+    institution.trail.append(Opened(run=run, round=number, epoch=epoch, survivors=survivors))
     institution.mark("opened", masked.session)
     return replace(memory, secrets=state.to_bytes()), reply
 
@@ -222,4 +231,6 @@ def _revoke(institution: Institution, request: wire.AdvertiseRequest) -> None:
     party.terms.require(len(later.names))
     place = Place(request.run, institution.plan.digest(), request.round, request.epoch)
     shrunk = Shrunk(institution.member.roster.digest, request.roster)
+    revoked = tuple(sorted(later.revoked))
+    institution.trail.append(Shrank(run=request.run, roster=later.digest, revoked=revoked))
     institution.ledger.revoke(place, shrunk, institution.now)

@@ -22,6 +22,7 @@ from client.policy import (
 )
 from client.spending import budget_of, charges_of
 from client.stages import Institution, prepare
+from client.trail import note_charges, note_contribution
 from client.training import DEVICE, LocalSteps, SharedStep, release, train
 from common import messages as wire
 from common.crypto import ring, secagg
@@ -90,12 +91,17 @@ def update(
         place = Place(descriptor.run, plan.digest(), descriptor.round, descriptor.epoch)
         charges = charges_of(plan, descriptor.segments)
         institution.ledger.charge(place, charges, budget_of(plan), institution.now)
+        note_charges(institution, place, charges)
         vector = (compute or _compute)(institution, descriptor, weights, mask)
         packed = ring.pack(vector, descriptor.ring_bits)
         institution.ledger.store(place, binding, pack_mask(mask), packed, institution.now)
+    note_contribution(
+        institution, descriptor, request.head, again=descriptor.round == standing.round
+    )
     memory = replace(memory, run=descriptor.run)
     if accepted is None:
-        return memory, wire.UpdateReply(ring.pack(vector, descriptor.ring_bits), b"", b"", b"")
+        packed = ring.pack(vector, descriptor.ring_bits)
+        return memory, wire.UpdateReply(packed, b"", b"", b"", institution.trail.head)
     return _masked(institution, memory, accepted, vector)
 
 
@@ -140,7 +146,8 @@ def _masked(
     state = State(prepared=prepared, current=masked)
     packed = ring.pack(values, accepted.descriptor.ring_bits)
     signature = secagg.sign_vector(party, masked, packed)
-    return replace(memory, secrets=state.to_bytes()), wire.UpdateReply(packed, signature, *offered)
+    reply = wire.UpdateReply(packed, signature, *offered, institution.trail.head)
+    return replace(memory, secrets=state.to_bytes()), reply
 
 
 def _compute(

@@ -12,6 +12,7 @@ FedpruneError                 exit 1
 │   └── TooFewSurvivorsError
 ├── BudgetError               exit 7   a privacy budget does not allow it
 ├── AuditError                exit 8   an attack refutes the privacy that is claimed
+├── TrailError                exit 8   an audit log was altered (`common.trail.refusals`)
 └── DiskError                 exit 1   a disk is full or gone; what was finished before is kept
 
 Every message names the value, the bound and the remedy in one line. Messages never

@@ -78,6 +78,7 @@ def _fits(value: object, kind: object) -> bool:
 class JoinRequest(WireMessage):
     """Server asks a node which institution it is.
 
+    ``head``, here and in other messages, is that of the sender's audit log, empty if it keeps none.
     ``adverts[i]`` is the last one the server knows of ``names[i]``, in any run, with the digest of
     its session: an institution looks for its own, for the server does not know yet who it asks.
     """
@@ -87,6 +88,7 @@ class JoinRequest(WireMessage):
     names: list[str] = field(default_factory=list)
     adverts: list[bytes] = field(default_factory=list)
     release: str = __version__
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class JoinReply(WireMessage):
     plan_hash: str
     epoch: int
     release: str = __version__
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class UpdateRequest(WireMessage):
     adverts: list[bytes]
     sealed: list[bytes]
     paths: list[bytes]
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ class UpdateReply(WireMessage):
     signature: bytes
     advert: bytes
     sealed: bytes
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

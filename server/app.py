@@ -16,13 +16,16 @@ from common.errors import DiskError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
 from common.segments import require_releasable
+from common.trail.interface import Trail, Untold
 from server.adverts import Adverts
 from server.exchange import Exchange
 from server.home import standing_roster
 from server.model import GlobalModel
 from server.record import Record, RunRecord, Unrecorded
 from server.rounds import RoundReport, initial_model, run_rounds
+from server.run_trail import ToldRecord, model_written, round_over
 from server.store import stored_adverts
+from server.trail import server_trail
 
 PLAN_KEY, OUT_KEY = "plan", "out"
 """Run configuration keys: the path of the plan and of the run's directory."""
@@ -45,6 +48,7 @@ class Task:
     ``finish`` takes the last finished round's model once the run ends, for whatever reason.
     ``record`` has a run go on that an earlier process began.
     ``refresh`` returns the roster after revocations, before each round but the first.
+    ``trail`` is the audit log that all of it is told to.
     """
 
     plan: Plan
@@ -54,6 +58,7 @@ class Task:
     finish: Callable[[GlobalModel], object] | None = None
     record: Record = field(default_factory=Unrecorded)
     refresh: Callable[[], Roster] | None = None
+    trail: Trail = field(default_factory=Untold)
 
 
 def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
@@ -63,8 +68,10 @@ def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerA
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         task = configure(context)
-        with closing(task.record):
-            _run(task, grid, entropy)
+        roster = "" if task.roster is None else task.roster.digest
+        record = ToldRecord(task.record, task.trail, task.plan.digest(), roster)
+        with closing(record), record.told():
+            _run(replace(task, record=record), grid, entropy)
 
     return server
 
@@ -80,13 +87,14 @@ def _run(task: Task, grid: Grid, entropy: Entropy) -> None:
     run, model = record.begin(fresh)
     roster = task.roster
     last = model if model.round else None
-    exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts)
+    exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts, task.trail)
     try:
         # Who died after the last round has nobody to ask.
         if model.round <= plan.training.rounds:
             exchange.join(run, plan.names if roster is None else roster.names, plan.digest())
             model = replace(model, epoch=max(0, model.epoch, exchange.last_epoch))
         for state, report in run_rounds(model, plan, run, exchange, note=record.note):
+            task.trail.append(round_over(run, state, report, exchange.witness.heads))
             task.keep(state, report)
             last = state
             if task.refresh is not None and state.round <= plan.training.rounds:
@@ -96,6 +104,7 @@ def _run(task: Task, grid: Grid, entropy: Entropy) -> None:
         raise
     finally:
         if last is not None and task.finish is not None:
+            task.trail.append(model_written(run, last))
             task.finish(last)
 
 
@@ -113,8 +122,9 @@ def _from_run_config(context: Context) -> Task:
         roster = refresh()
     out = Path(str(context.run_config[OUT_KEY]))
     adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
-    record = RunRecord(out, plan, roster)
-    return Task(plan, record.keep, roster, adverts, record.finish, record, refresh)
+    trail = server_trail(Path(str(context.run_config[STATE_KEY])).parent)
+    record = RunRecord(out, plan, roster, trail)
+    return Task(plan, record.keep, roster, adverts, record.finish, record, refresh, trail)
 
 
 app = build_app(_from_run_config, SystemEntropy())

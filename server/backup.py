@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from common.archive import Archive, File
-from common.backup import gathered
+from common.backup import copied_log, gathered
 from common.errors import ConfigError
 from server.home import (
     AUTHORITY,
@@ -50,7 +50,8 @@ def archived(home: Path, now: int) -> Archive:
     for folder in sorted((home / RUNS).glob("*/")):
         files |= _run(home, folder.relative_to(home).as_posix())
     # Last: they must not be older than what the runs say was sent.
-    return Archive("server", now, files | gathered(home, [f"state/{ADVERTS}*.json"]))
+    files |= gathered(home, [f"state/{ADVERTS}*.json"])
+    return Archive("server", now, files | copied_log(home))
 
 
 def _run(home: Path, folder: str) -> dict[str, File]:

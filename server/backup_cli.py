@@ -10,6 +10,8 @@ import typer
 from common import backup as files
 from common.entropy import SystemEntropy
 from common.secret_files import new_passphrase
+from common.trail.events import Restored
+from server.trail import server_trail
 
 HERE = Path()
 
@@ -42,8 +44,10 @@ def restore(
     """Write a backup's files to a new folder; runs go on from there as far as they can."""
     from server.home import make_folders  # noqa: PLC0415
 
-    made = datetime.fromtimestamp(files.restore(file, home, "server").made, UTC)
+    archive = files.restore(file, home, "server")
+    made = datetime.fromtimestamp(archive.made, UTC)
     make_folders(home)  # No archive holds the empty ones.
+    server_trail(home).append(Restored(made=archive.made))
     typer.echo(SAID.format(home=home, made=made))
 
 

@@ -15,9 +15,11 @@ from common import messages as wire
 from common.console import printable
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
+from common.trail.interface import Trail, Untold
 from common.versions import OURS, OtherProtocolError, Speaker
 from common.waiting import Pause
 from server.adverts import Adverts
+from server.witness import Witness
 
 log = logging.getLogger("fedprune.server")
 
@@ -74,16 +76,18 @@ class Exchange:
         timeout: float,
         roster: Roster | None = None,
         adverts: Adverts | None = None,
+        trail: Trail | None = None,
     ) -> None:
         """Talk over ``grid``; a trip takes at most ``timeout`` seconds.
 
         ``roster`` holds the members' public keys, which plain aggregation does without, and
-        ``adverts`` what they signed last, in earlier runs too.
+        ``adverts`` what they signed last, in earlier runs too. What passes is told to ``trail``.
         """
         self.roster = roster
         self.adverts = adverts or Adverts()
         self._grid = grid
         self._timeout = timeout
+        self.witness = Witness(trail or Untold())
         self._nodes: dict[str, int] = {}
         self._foreign: dict[str, Speaker] = {}
         self.last_epoch = -1
@@ -180,7 +184,7 @@ class Exchange:
     ) -> dict[int, M]:
         names = {node: name for name, node in self._nodes.items()}
         identifiers: dict[str, int] = {}
-        for node, request in requests.items():
+        for node, request in self.witness.sent(requests).items():
             message = Message(
                 request.to_record(),
                 node,
@@ -201,6 +205,7 @@ class Exchange:
                 if message.metadata.reply_to_message_id not in identifiers:
                     continue
                 node = identifiers.pop(message.metadata.reply_to_message_id)
+                self.witness.received(message, names.get(node, ""))
                 self.traffic.up[names.get(node, "")] += message_to_proto(message).ByteSize()
                 name = names.get(node, str(node))
                 if (reply := self._parse(message, expected, name)) is not None:

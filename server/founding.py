@@ -21,6 +21,7 @@ from common.errors import ConfigError
 from common.plan import Plan
 from common.secret_files import Ask, ask_passphrase, read_secret
 from server.home import AUTHORITY, BUNDLE, ROSTER, ServerHome, read_roster
+from server.trail import act_event
 
 DAY = 24 * 3600
 """Seconds."""
@@ -150,12 +151,16 @@ def take_effect(home: ServerHome, proposal: Proposal, now: int) -> None:
     match act:
         case Admission(enrolment=request):
             require_admissible(home, request)
+            old = request.succession
+            replaces = old.signing_public.hex() if old is not None else ""
+            home.trail.append(act_event(proposal, replaces))
             home.admit(request)
         case Revocation(name=name, signing_public=key):
             if _member(home, name).member.signing_public != key:
                 raise NotAMemberError(
                     f"{name!r} has other keys by now: propose its revocation anew"
                 )
+            home.trail.append(act_event(proposal))
             # A run takes the roster anew before each round: nothing waits for a publication.
             _shrink(home, name)
             home.retire(name)
@@ -180,6 +185,7 @@ def _publish(home: ServerHome, proposal: Proposal, charter: Charter, now: int) -
             "members have changed since the charter was proposed: propose it anew"
         )
     require_authority(charter.authority, now)
+    home.trail.append(act_event(proposal))
     # The bundle last: it is what counts as published.
     write_atomically(home.path / ROSTER, charter.roster.to_bytes())
     write_atomically(home.path / BUNDLE, proposal.to_bytes())

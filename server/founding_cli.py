@@ -22,6 +22,8 @@ from common.secret_files import (
     create_secret,
     new_passphrase,
 )
+from common.trail.events import Founded
+from common.trail.interface import refusals_noted
 from server import certificates, founding, successions
 from server.home import (
     AUTHORITY,
@@ -36,6 +38,7 @@ from server.home import (
     Settings,
     make_folders,
 )
+from server.trail import server_trail
 
 TEMPLATE = """\
 # The plan of {name}: what its members agree on. fedprune-server plan {plan} checks it.
@@ -105,6 +108,9 @@ def init(  # noqa: PLR0913, PLR0917
     written = ", ".join(f'{who} = "{key}"' for who, key in keys.items())
     plan = TEMPLATE.format(name=name, plan=home / PLAN, quorum=quorum, keys=written)
     write_atomically(home / PLAN, plan.encode())
+    trail = server_trail(home, name)
+    trail.vouch(private)
+    trail.append(Founded(federation=name, operators=keys, quorum=quorum))
     # Last: it says that all the rest is there.
     write_atomically(
         home / SETTINGS, tomli_w.dumps(settings.model_dump(exclude_defaults=True)).encode()
@@ -132,7 +138,9 @@ def admit(
 ) -> None:
     """Propose a member, or a member's new keys, and sign that."""
     asked, place = Enrolment.from_bytes(read_bytes(request)), ServerHome(home)
-    _propose(place, founding.propose_admission(place, asked), f"admit-{asked.name}")
+    with refusals_noted(place.trail, f"admission of {asked.name}"):
+        proposal = founding.propose_admission(place, asked)
+    _propose(place, proposal, f"admit-{asked.name}")
 
 
 def revoke(
@@ -195,7 +203,8 @@ def show(file: Annotated[Path, typer.Argument(help="A request, proposal or bundl
 def apply(file: File, home: Folder = HERE) -> None:
     """Have a proposal take effect, once as many operators as the quorum says have signed."""
     place, proposal = ServerHome(home), _read(file)
-    founding.take_effect(place, proposal, int(time.time()))
+    with refusals_noted(place.trail, f"effect of {proposal.act.kind}"):
+        founding.take_effect(place, proposal, int(time.time()))
     _tell_effect(place, proposal)
 
 

@@ -18,6 +18,8 @@ from common.errors import ConfigError, ProtocolError
 from common.parsing import read_toml
 from common.plan import Plan
 from common.status import Monitoring
+from common.trail.file import FileTrail
+from server.trail import server_trail
 
 SETTINGS, PLAN, ROSTER, BUNDLE = "server.toml", "plan.toml", "roster.json", "bundle.json"
 AUTHORITY, AUTHORITY_KEY = "ca.pem", "ca.key"
@@ -62,6 +64,11 @@ class ServerHome:
     def settings(self) -> Settings:
         """What ``server.toml`` says."""
         return read_toml(Settings.model_validate, self.path / SETTINGS, ConfigError)
+
+    @property
+    def trail(self) -> FileTrail:
+        """The server's audit log."""
+        return server_trail(self.path)
 
     @property
     def bundle(self) -> Proposal | None:

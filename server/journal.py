@@ -11,6 +11,12 @@ from typing import Any, final
 from common.durable import writing
 from common.errors import ConfigError
 
+JOURNAL = "journal.jsonl"
+"""Its name in a run's directory."""
+
+AUDIT = "audit"
+"""What a line has of the audit log: the hash of its last line."""
+
 Event = dict[str, Any]
 
 

@@ -26,9 +26,11 @@ from common.crypto.roster import Roster
 from common.durable import write_atomically, writing
 from common.errors import ConfigError, ProtocolError
 from common.plan import Plan
+from common.trail.interface import Trail, Untold
+from common.trail.lines import hash_of
 from server.aggregation import Step
 from server.checkpoint import Checkpoint
-from server.journal import Event, Journal, line_of
+from server.journal import AUDIT, JOURNAL, Event, Journal, line_of
 from server.model import GlobalModel
 from server.rounds import RoundReport, lose_round
 from server.store import (
@@ -39,7 +41,7 @@ from server.store import (
     tables_of,
 )
 
-CHECKPOINT, JOURNAL = "checkpoint.safetensors", "journal.jsonl"
+CHECKPOINT = "checkpoint.safetensors"
 
 Start = tuple[str, GlobalModel]
 """A run's id, and the model that it goes on with."""
@@ -80,8 +82,17 @@ class Unrecorded:
 class RunRecord:
     """The record of one run in its directory, which no other process writes to meanwhile."""
 
-    def __init__(self, directory: Path, plan: Plan, roster: Roster | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        plan: Plan,
+        roster: Roster | None = None,
+        trail: Trail | None = None,
+    ) -> None:
         """Open what the directory holds: an unfinished run of this plan, or none yet.
+
+        Its journal notes the last line of the audit log ``trail``, so that who cuts one must cut
+        the other.
 
         Raises:
             ConfigError: it holds a finished run, one of another plan or roster or what does not
@@ -89,6 +100,7 @@ class RunRecord:
             DiskError: nothing can be written there.
         """
         self._directory, self._plan, self._roster = directory, plan, roster
+        self._trail = trail or Untold()
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(directory / JOURNAL)
@@ -166,7 +178,8 @@ class RunRecord:
         self._journal.append(line)
 
     def _line(self, event: str, **facts: object) -> bytes:
-        return line_of({"event": event, "run": self._run, **facts})
+        noted = {AUDIT: digest} if (digest := hash_of(self._trail.head)) else {}
+        return line_of({"event": event, "run": self._run, **facts, **noted})
 
     def _read(self) -> Checkpoint | None:
         path, plan = self._directory / CHECKPOINT, self._plan.digest()

@@ -29,6 +29,9 @@ SIGNED_SUCCESSION: Final = b"fedprune/1/sign-succession/"
 SIGNED_ADMISSION: Final = b"fedprune/1/sign-admission/"
 SIGNED_REVOCATION: Final = b"fedprune/1/sign-revocation/"
 SIGNED_CHARTER: Final = b"fedprune/1/sign-charter/"
+SIGNED_LOG: Final = b"fedprune/1/sign-log/"
+SIGNED_LOG_LINE: Final = b"fedprune/1/sign-log-line/"
+SIGNED_LOG_HEAD: Final = b"fedprune/1/sign-log-head/"
 
 
 def public_key(private: bytes) -> bytes:

@@ -66,7 +66,9 @@ def test_an_institution_comes_back_and_takes_part(
         "ledger.sqlite-shm",
     }
     assert names - {path.name for path in again.iterdir()} == {"records.csv"}
-    for name in names - {"records.csv", "ledger.sqlite"}:
+    assert _log(again).startswith(_log(home))
+    assert b'"event":"restored","made":' in _log(again).removeprefix(_log(home))
+    for name in names - {"records.csv", "ledger.sqlite", "audit"}:
         assert (again / name).read_bytes() == (home / name).read_bytes()
         assert (again / name).stat().st_mode == (home / name).stat().st_mode
     assert ledger_of(again).read()[1] == ledger_of(home).read()[1]
@@ -74,6 +76,10 @@ def test_an_institution_comes_back_and_takes_part(
     assert opened.membership is not None
     lines = ledger_of(home).sequence
     assert f"Its ledger holds as far as it goes, {lines} lines." in said
+
+
+def _log(home: Path) -> bytes:
+    return (home / "audit" / "log.jsonl").read_bytes()
 
 
 def test_nothing_of_the_table_goes_in(federation: Federation) -> None:

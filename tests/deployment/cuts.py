@@ -16,7 +16,7 @@ from client.consent import PIN, read_pin
 from common.durable import write_atomically
 from common.plan import Plan, plan_from_dict
 from server.desk import LOOPBACK, free_port
-from server.record import JOURNAL
+from server.journal import JOURNAL
 from tests.deployment.federation import (
     CLIENT,
     SERVER,

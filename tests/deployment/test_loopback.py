@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from client.cli import main
+from server.cli import main as server_main
 from tests.commands import ROOT, invoke
 from tests.deployment.federation import NAMES, ROUNDS, environment, processes_of
 
@@ -70,3 +71,15 @@ def test_it_leaves_a_pruned_model_and_no_process(told: str, folder: Path) -> Non
     for name in NAMES:
         assert invoke(main, "ledger", "verify", folder / name / "client.toml").code == 0
     assert processes_of(folder) == []
+
+
+def test_its_logs_hold_and_tell_the_same_on_both_sides(told: str, folder: Path) -> None:
+    assert told
+    homes = [folder / "server", *(folder / name for name in NAMES)]
+    for home, command in zip(homes, [server_main, *[main] * len(NAMES)], strict=True):
+        assert invoke(command, "audit", "verify", "--home", home).code == 0
+    logs = [home / "audit" for home in homes]
+    for home, command in ((homes[0], server_main), (homes[1], main)):
+        compared = invoke(command, "audit", "compare", *logs, "--home", home)
+        assert compared.code == 0, compared.out
+        assert compared.out.count("tells the same as the server") == len(NAMES)

@@ -34,7 +34,8 @@ from common.plan import Plan
 from server import store
 from server.app import Task
 from server.app import build_app as build_server
-from server.record import JOURNAL, RunRecord
+from server.journal import JOURNAL
+from server.record import RunRecord
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from tests.client.kill_nine import NEVER, Clockwork
 from tests.support import FIELDS, roster_of, small_institution, small_plan

@@ -13,7 +13,8 @@ from common.errors import ConfigError
 from server import backup as module
 from server.backup import archived
 from server.home import ServerHome
-from server.record import CHECKPOINT, JOURNAL
+from server.journal import JOURNAL
+from server.record import CHECKPOINT
 from tests.founding import NAMES, Federation, found, good, refused
 
 
@@ -37,12 +38,19 @@ def test_a_restored_server_is_the_server(federation: Federation, tmp_path: Path)
     assert "the private keys among them" in said
     good(federation.operate("restore", backup, home="again"))
     kept = {path: file.data for path, file in archived(federation.path / "again", 0).files.items()}
-    assert kept == {path: file.data for path, file in archived(server, 0).files.items()}
+    before = {path: file.data for path, file in archived(server, 0).files.items()}
+    grown = {"audit/log.jsonl", "audit/head"}
+    assert kept.keys() == before.keys()
+    assert {path for path in kept if kept[path] != before[path]} == grown
+    told = kept["audit/log.jsonl"].removeprefix(before["audit/log.jsonl"])
+    assert b'"event":"restored"' in told
+    assert told.count(b"\n") == 1
     assert {"ca.key", "operator.key", "roster.json", "state/adverts-aa.json"} <= kept.keys()
     everything = {
         path.relative_to(server).as_posix() for path in server.rglob("*") if path.is_file()
     }
     assert everything - kept.keys() == {
+        "audit/lock",
         "state/superlink.sqlite",
         "state/desk.key",
         "logs/superlink.log",

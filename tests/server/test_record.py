@@ -18,8 +18,9 @@ from common.entropy import Entropy, SeededEntropy, Stream
 from common.errors import ConfigError, DiskError
 from common.plan import Plan
 from server.app import Task, build_app
+from server.journal import JOURNAL
 from server.model import GlobalModel
-from server.record import CHECKPOINT, JOURNAL, RunRecord
+from server.record import CHECKPOINT, RunRecord
 from server.rounds import RoundReport, initial_model
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from simulations.rehearsal import seeded_roster

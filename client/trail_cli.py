@@ -1,0 +1,67 @@
+"""`fedprune-client audit verify|show|rotate|compare`."""
+
+from pathlib import Path
+
+from client.config import ClientConfig, load_config, open_ledger
+from client.consent import BUNDLE, REQUEST, read_pin
+from client.trail import institution_trail
+from common.consent.acts import Proposal, charter_of
+from common.consent.enrolment import Enrolment
+from common.crypto.roster import Roster
+from common.errors import ConfigError
+from common.trail.commands import Place, audit_app
+from common.trail.lines import Author
+
+CLIENT_FILE = "client.toml"
+
+
+def place_of(home: Path) -> Place:
+    """Return an institution's log: by whom its key must be signed for, and who noted its lines.
+
+    The ledger notes the log's last line whenever it notes a use of keys.
+    """
+    file, request = home / CLIENT_FILE, home / REQUEST
+    config = load_config(file) if file.is_file() else None
+    if config is None and not request.is_file():
+        raise ConfigError(f"{home}: neither {CLIENT_FILE} nor {REQUEST}: no institution's folder")
+    trusted: set[str] = set()
+    name = config.name if config is not None else ""
+    if request.is_file():
+        own = Enrolment.from_bytes(request.read_bytes())
+        name, trusted = own.name, {own.member.signing_public.hex()}
+    elif config is not None and config.membership is not None:
+        roster = Roster.from_bytes((home / config.membership.roster).read_bytes())
+        trusted = {roster.member(name).signing_public.hex()}
+    return Place(
+        institution_trail(home, name),
+        trusted or None,
+        _noted(home, config) if config is not None else (),
+        _members(home),
+    )
+
+
+def _noted(home: Path, config: ClientConfig) -> list[tuple[str, str]]:
+    if not (home / config.ledger.file).is_file():
+        return []
+    _, entries = open_ledger(config.ledger, home).read()
+    return [
+        (f"the line that line {entry.sequence} of the ledger notes", entry.digest)
+        for entry in entries
+        if entry.kind in ("epoch", "masked", "signed", "opened") and entry.digest
+    ]
+
+
+def _members(home: Path) -> dict[Author, set[str]]:
+    """Return whose logs the approved charter lets one know again, and by which keys."""
+    if read_pin(home) is None:
+        return {}
+    charter = charter_of(Proposal.from_bytes((home / BUNDLE).read_bytes()))
+    members = {
+        Author("institution", name): {member.signing_public.hex()}
+        for name, member in charter.roster.members.items()
+    }
+    server = Author("server", charter.federation)
+    return {**members, server: set(charter.operators.keys.values())}
+
+
+app = audit_app(place_of)

@@ -1,0 +1,327 @@
+"""A log on the disk: `HOME/audit`, written by any number of processes, a line on it at a time.
+
+    log.jsonl              the file that grows; a SIEM may follow it
+    log-000000000001.jsonl what was rotated away, by the number of its first line
+    head                   the last line as the log's key signed for it
+    key                    the log's own Ed25519 key, for its owner's eyes
+    lock                   who writes
+
+Here and in `common.durable` alone `common` writes files of its own accord. The log's key takes no
+passphrase: whatever runs unattended signs by it. Instead a key that may have one, the roster's or
+an operator's, signs once for the log's key.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, final
+
+from common.crypto.keys import KEY_SIZE, verifying_key
+from common.durable import sync_directory, write_atomically, writing
+from common.entropy import Stream
+from common.secret_files import create_secret, read_secret
+from common.trail.events import Began, Continued, Event, Healed
+from common.trail.examination import CLOSED, CURRENT, closed_name, read
+from common.trail.lines import GENESIS, Author, Head, Line, parsed, vouch, written
+from common.trail.refusals import MalformedLineError, TrailError
+
+FOLDER: Final = "audit"
+KEY, HEAD, LOCK = "key", "head", "lock"
+
+ROTATE_BYTES: Final = 16 << 20
+"""From which on a line begins another file."""
+
+READABLE, FOLDER_MODE = 0o640, 0o750
+"""The owner writes; a group may be let in to read, such as a SIEM's."""
+
+_BLOCK: Final = 1 << 16
+
+Clock = Callable[[], float]
+
+
+@final
+class FileTrail:
+    """The log of one author in a folder, which is made with its first line."""
+
+    def __init__(
+        self,
+        folder: Path,
+        author: Author,
+        stream: Stream,
+        clock: Clock = time.time,
+        rotate_bytes: int = ROTATE_BYTES,
+    ) -> None:
+        """Touch nothing yet; ``stream`` is drawn from for the key of a new log."""
+        self.folder, self._author = folder, author
+        self._stream, self._clock, self._rotate_bytes = stream, clock, rotate_bytes
+
+    def append(self, *events: Event) -> None:
+        """Write events, in order; see `Trail`."""
+        with self._locked() as private:
+            self._write(events, private)
+
+    def vouch(self, *privates: bytes) -> None:
+        """Have long-lived Ed25519 keys sign for the log's key, each once."""
+        with self._locked() as private:
+            self._write([], private)
+            known = _vouchers(self.folder)
+            for one in privates:
+                event = vouch(one, self._author, verifying_key(private))
+                if event not in known:
+                    self._write([event], private)
+
+    def rotate(self) -> Path | None:
+        """Begin another file; return the one that ended, if there was anything in it."""
+        if not files_of(self.folder):
+            return None
+        with self._locked() as private:
+            # What was torn is told in the file that it was torn from.
+            self._write([], private)
+            path = self._close()
+            self._write([], private)
+            return path
+
+    @property
+    def head(self) -> bytes:
+        """The log's signed head; nothing before its first line."""
+        head = read_head(self.folder)
+        return b"" if head is None else head.to_bytes()
+
+    @contextmanager
+    def _locked(self) -> Iterator[bytes]:
+        """Hold the log against other processes; yield its private key."""
+        with writing(self.folder):
+            self.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            handle = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not (self.folder / KEY).exists():
+                self._require_new()
+                create_secret(self.folder / KEY, self._stream(KEY_SIZE), self._stream)
+            yield read_secret(self.folder / KEY, lambda: "")
+        finally:
+            os.close(handle)
+
+    def _require_new(self) -> None:
+        if files_of(self.folder) or (self.folder / HEAD).exists():
+            raise TrailError(
+                f"{self.folder / KEY}: gone, and the log goes on by no other: restore the folder"
+                f" from a backup, or move it away, which {self._elsewhere}"
+            )
+
+    def _write(self, events: Sequence[Event], private: bytes) -> None:
+        after = self._settle(private)
+        torn = _torn(self._path)
+        if after == (0, GENESIS):
+            # Alone, so that a log without a head is known to have nothing to lose.
+            began = Began(key=verifying_key(private).hex())
+            after = self._put([began], after, private, over=len(torn))
+            if torn:
+                after = self._put([_healed(torn)], after, private)
+        elif torn:
+            after = self._put([*self._heading(), _healed(torn)], after, private, over=len(torn))
+        if self._path.exists() and self._path.stat().st_size >= self._rotate_bytes:
+            self._close()
+        self._put([*self._heading(), *events], after, private)
+
+    def _heading(self) -> list[Event]:
+        """Return what a file begins with that follows another."""
+        closed = _closed(self.folder)
+        return [_continued(closed[-1])] if closed and _last_line(self._path) is None else []
+
+    def _put(
+        self, events: Sequence[Event], after: tuple[int, str], private: bytes, over: int = 0
+    ) -> tuple[int, str]:
+        """Write events in the place of so many bytes at the end; return the last line."""
+        if not events:
+            return after
+        lines = list(written(events, self._author, self._clock(), after, private))
+        self._add(b"".join(line.data + b"\n" for line in lines), over)
+        head = Head.of(lines[-1], private)
+        write_atomically(self.folder / HEAD, head.to_bytes().hex().encode(), READABLE)
+        return head.sequence, head.hash
+
+    def _settle(self, private: bytes) -> tuple[int, str]:
+        """Return number and hash of the last line.
+
+        Raises `TrailError` when lines are gone that were there before.
+        """
+        last, head = self._last(), read_head(self.folder)
+        if last is None and head is None:
+            return 0, GENESIS
+        if last is None or head is None or (last.sequence, last.hash) != (head.sequence, head.hash):
+            self._require_ahead(last, head, private)
+        assert last is not None  # noqa: S101 - it would have been refused
+        if last.author != self._author:
+            raise TrailError(
+                f"{self._path}: is the log of {last.author.role} {last.author.name!r}, not of"
+                f" {self._author.role} {self._author.name!r}: use another home"
+            )
+        return last.sequence, last.hash
+
+    def _require_ahead(self, last: Line | None, head: Head | None, private: bytes) -> None:
+        """Let a log be used whose last lines a crash kept from being signed off."""
+        torn = len(_torn(self._path))
+        files = files_of(self.folder)
+        if torn:
+            files[CURRENT] = files[CURRENT][:-torn]
+        found = read(files)
+        whole = last is not None and found.author == self._author and not found.findings
+        # The very first line, before any head; or the head is one of the lines.
+        ahead = len(found.lines) == 1 if head is None else head.hash in found.hashes
+        if whole and ahead and found.key == verifying_key(private):
+            return
+        said = f"line {head.sequence}" if head is not None else "nothing"
+        raise TrailError(
+            f"{self._path}: ends with line {last.sequence if last else 0}, and its head says"
+            f" {said}: lines are gone or altered; restore the folder from a backup, or move it"
+            f" away, which {self._elsewhere}"
+        )
+
+    _elsewhere = "verify and the other side's log will tell"
+
+    def _last(self) -> Line | None:
+        paths = [*_closed(self.folder), self._path]
+        for path in reversed(paths):
+            if (data := _last_line(path)) is not None:
+                try:
+                    return parsed(data)
+                except MalformedLineError as error:
+                    raise TrailError(
+                        f"{path}: the last line {error}: see fedprune audit verify"
+                    ) from error
+        return None
+
+    def _add(self, data: bytes, over: int) -> None:
+        """Write at the end, or over what a crash left there: never is it gone and not yet told."""
+        with writing(self._path):
+            new = not self._path.exists()
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, READABLE)
+            place = os.lseek(handle, 0, os.SEEK_END) - over
+            try:
+                if os.pwrite(handle, data, place) < len(data):
+                    raise OSError(0, "no room for a whole line")
+                os.ftruncate(handle, place + len(data))
+                os.fsync(handle)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(handle, place + over)
+                raise
+            finally:
+                os.close(handle)
+            if new:
+                sync_directory(self.folder)
+
+    def _close(self) -> Path | None:
+        """Give the current file the name of a closed one."""
+        if not self._path.exists() or not self._path.stat().st_size:
+            return None
+        with self._path.open("rb") as file:
+            first = parsed(file.readline().rstrip(b"\n"))
+        closed = self.folder / closed_name(first.sequence)
+        with writing(closed):
+            self._path.rename(closed)
+            sync_directory(self.folder)
+        return closed
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / CURRENT
+
+
+def files_of(place: Path) -> dict[str, bytes]:
+    """Return a log's files by name: those of its folder, or one file that holds them all."""
+    if place.is_file():
+        return {place.name: place.read_bytes()}
+    paths = [*_closed(place), *filter(Path.exists, [place / CURRENT])]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def read_head(folder: Path) -> Head | None:
+    """Return the head that lies beside a log, if one does; raise `TrailError` if it is no head."""
+    path = folder / HEAD
+    try:
+        data = path.read_bytes()
+        head = Head.from_bytes(bytes.fromhex(data.decode("ascii")))
+        # It has one form alone, so that no change of it goes unnoticed.
+        if head.to_bytes().hex().encode() != data:
+            raise ValueError
+    except FileNotFoundError:
+        return None
+    except (ValueError, MalformedLineError):
+        raise TrailError(
+            f"{path}: is no head of a log: it was altered; restore the folder from a backup"
+        ) from None
+    return head
+
+
+def own_key(folder: Path) -> bytes:
+    """Return the public key of the private one beside a log, or nothing; raise as `read_secret`."""
+    if not (folder / KEY).exists():
+        return b""
+    private = read_secret(folder / KEY, lambda: "")
+    return verifying_key(private) if len(private) == KEY_SIZE else b""
+
+
+@contextmanager
+def still(folder: Path) -> Iterator[None]:
+    """Hold a log's files as they are, for reading; whoever may not lock may read all the same."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _vouchers(folder: Path) -> list[Event]:
+    rows = (row for data in files_of(folder).values() for row in data.splitlines())
+    return [parsed(row).event for row in rows if b'"event":"vouched"' in row]
+
+
+def _closed(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("log-*.jsonl") if CLOSED.fullmatch(path.name))
+
+
+def _healed(torn: bytes) -> Healed:
+    return Healed(removed=len(torn), sha256=hashlib.sha256(torn).hexdigest())
+
+
+def _continued(path: Path) -> Continued:
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    return Continued(file=path.name, sha256=digest, lines=data.count(b"\n"))
+
+
+def _torn(path: Path) -> bytes:
+    """Return what stands after the last line's end."""
+    tail = _tail(path, lines=0)
+    return tail[tail.rfind(b"\n") + 1 :]
+
+
+def _last_line(path: Path) -> bytes | None:
+    """Return the last whole line, without its end."""
+    tail = _tail(path, lines=1)
+    whole = tail[: tail.rfind(b"\n") + 1].rstrip(b"\n")
+    return whole[whole.rfind(b"\n") + 1 :] if whole else None
+
+
+def _tail(path: Path, lines: int) -> bytes:
+    """Return the end of a file: at least so many whole lines, or all of it."""
+    tail = b""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        place = file.seek(0, os.SEEK_END)
+        while place and tail.count(b"\n") <= lines:
+            step = min(place, _BLOCK)
+            place -= step
+            file.seek(place)
+            tail = file.read(step) + tail
+    return tail
