@@ -162,7 +162,7 @@ def stop(
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="superlink, gateway, serverapp or health.")] = "serverapp",
+    name: Annotated[str, typer.Argument(help="A process, such as superlink.")] = "serverapp",
     home: Home = HERE,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 40,
 ) -> None:
