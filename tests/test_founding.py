@@ -190,10 +190,14 @@ def test_rotated_keys_are_a_new_roster(federation: Federation) -> None:
 
 
 def test_a_revocation_needs_no_approval_and_stays(federation: Federation) -> None:
+    older = federation.path / "older.json"
+    older.write_bytes(federation.bundle.read_bytes())
     federation.act("revoke-elm", "revoke", "elm")
     federation.act("publish-2", "publish")
     told = good(federation.do("ash", "join", federation.bundle)).out
     assert "Nothing here needs approval" in told
+    # The bundle that would bring it back is named for what it is: a replay.
+    refused(federation.do("ash", "join", older), "bundle 1 is no newer than 2, which was seen")
     assert opened(federation, "ash").member.roster.revoked == ("elm",)
     refused(federation.do("elm", "join", federation.bundle), "was revoked from the roster")
     request = federation.at("elm") / "request.json"
