@@ -94,9 +94,7 @@ class Executor:
         # A SuperLink that starts again in the middle of a run is waited for.
         retry = make_simple_http_retry_invoker()
         with self._client(RuntimeTokenHttpInterceptor(token), retry) as client:
-            ended = PushTaskOutputRequest(
-                sub_status=SubStatus.FAILED, details=f"{INTERRUPTED}the server was stopped"
-            )
+            ended: PushTaskOutputRequest | None = failed(f"{INTERRUPTED}the server was stopped")
             heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
             heartbeat.start()
             try:
@@ -104,17 +102,20 @@ class Executor:
                 ended = PushTaskOutputRequest(sub_status=SubStatus.COMPLETED)
             except FedpruneError as error:
                 log.error("the run failed: %s", error)
-                ended.details = str(error)
-            except RunNotRunningException:
+                ended = failed(str(error))
+            except (RunNotRunningException, KeyboardInterrupt):
+                # Flower's client interrupts the process whose token SuperLink has taken back.
                 log.warning("the run was stopped")
+                ended = None
             except Exception as error:
                 log.exception("the run failed")
-                ended.details = INTERRUPTED + type(error).__name__
+                ended = failed(INTERRUPTED + type(error).__name__)
             finally:
                 if heartbeat.is_running:
                     heartbeat.stop()
-                with suppress(RunNotRunningException):
-                    client.PushTaskOutput(ended)
+                if ended is not None:
+                    with suppress(RunNotRunningException, KeyboardInterrupt):
+                        client.PushTaskOutput(ended)
 
     def _run(self, client: RuntimeHttpClient, token: str) -> None:
         given = client.PullTaskInput(PullTaskInputRequest())
@@ -145,6 +146,11 @@ class Executor:
             ],
             retry_invoker=retry,
         )
+
+
+def failed(details: str) -> PushTaskOutputRequest:
+    """Return what SuperLink is told of a run that did not come to its end."""
+    return PushTaskOutputRequest(sub_status=SubStatus.FAILED, details=details)
 
 
 def configured(home: Path, name: str) -> UserConfig:

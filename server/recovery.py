@@ -20,7 +20,7 @@ from server.record import CHECKPOINT, is_finished
 log = logging.getLogger("fedprune.server")
 
 TRIES = 3
-"""Deaths in a row without a finished round after which a run waits for its operators."""
+"""So often a run goes on by itself without finishing a round; then it waits for its operators."""
 
 INTERRUPTED = "interrupted: "
 """How the executor's own words begin for an end that no rule of the federation asked for."""
@@ -86,6 +86,6 @@ def resume_interrupted(control: ControlHttpClient, folder: Path) -> None:
             start_run(control, name)
             log.warning("run %s was interrupted and goes on", name)
         elif standing is Standing.GOING and dead:
-            log.error("run %s died %d times without finishing a round: it waits", name, TRIES)
+            log.error("run %s went on %d times and finished no round: it waits", name, TRIES)
         if dead:
             stop_run(control, last.number)

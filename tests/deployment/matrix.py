@@ -169,7 +169,7 @@ class Matrix:
             return tries_of(control.runs(superlink)).get(run, [])
 
     def verify(self, run: str) -> tuple[tuple[int, ...], int]:
-        """Require right sums and whole ledgers; return lost rounds and the fewest in another."""
+        """Require the right sums and whole ledgers; return lost rounds, fewest of another."""
         out, plan = self.out(run), self.federation.plan
         events = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
         assert (events[0]["event"], events[-1]["event"]) == ("began", "finished")

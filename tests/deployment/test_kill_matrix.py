@@ -14,6 +14,7 @@ from tests.deployment.matrix import THRESHOLD, VICTIM, Matrix, brought_up
 
 pytestmark = [
     pytest.mark.timeout(400),
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Flower's own
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),
 ]
 
