@@ -102,7 +102,13 @@ class FileTrail:
             if not (self.folder / KEY).exists():
                 self._require_new()
                 create_secret(self.folder / KEY, self._stream(KEY_SIZE), self._stream)
-            yield read_secret(self.folder / KEY, lambda: "")
+            private = read_secret(self.folder / KEY, lambda: "")
+            if len(private) != KEY_SIZE:
+                raise TrailError(
+                    f"{self.folder / KEY}: holds no key of a log: restore the folder from a backup,"
+                    f" or move it away, which {self._elsewhere}"
+                )
+            yield private
         finally:
             os.close(handle)
 

@@ -39,6 +39,16 @@ def test_a_log_begins_with_its_first_event_and_its_key_is_its_owners_alone(tmp_p
     assert private.hex().encode() not in b"".join(files_of(trail.folder).values())
 
 
+def test_a_key_that_is_none_writes_nothing(tmp_path: Path) -> None:
+    trail = trail_at(tmp_path)
+    trail.append(said(1))
+    before = files_of(trail.folder)
+    (trail.folder / "key").write_bytes(b"half")
+    with pytest.raises(TrailError, match="key: holds no key of a log"):
+        trail.append(said(2))
+    assert files_of(trail.folder) == before
+
+
 def test_an_owner_signs_for_the_key_once(tmp_path: Path) -> None:
     trail = trail_at(tmp_path)
     trail.append(said(1))

@@ -1,7 +1,10 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from common.trail.examination import read
+from common.trail.file import HEAD
 from simulations.tampering.edits import TARGETS
 from simulations.tampering.ledgers import LEDGER_EDITS
 from simulations.tampering.logs import LOG_EDITS
@@ -27,3 +30,17 @@ def test_honest_files_are_found_to_be(name: str) -> None:
     target = TARGETS.require(name)(0)
     assert target.found(target.files) == []
     assert target.content(target.files) == target.content(dict(target.files))
+
+
+def test_a_chain_alone_does_not_find_lines_cut_off_its_end() -> None:
+    """The negative control: a check without the head lets such edits through, and only such."""
+    target = TARGETS.require("audit log")(0)
+    draw = np.random.default_rng(0)
+    missed: Counter[str] = Counter()
+    for name in ("drop_end", "drop_line", "repeat_line", "swap_lines", "splice_line"):
+        for _ in range(30):
+            after = LOG_EDITS[name](dict(target.files), target.others, draw)
+            logs = {file: data for file, data in after.items() if file != HEAD}
+            missed[name] += after != target.files and not read(logs).findings
+    assert missed["drop_end"] > 0
+    assert not missed["repeat_line"] + missed["swap_lines"] + missed["splice_line"]
