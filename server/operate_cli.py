@@ -115,7 +115,9 @@ def stop(
 
 
 def logs(
-    name: Annotated[str, typer.Argument(help="superlink, gateway, serverapp or health.")] = "serverapp",
+    name: Annotated[
+        str, typer.Argument(help="superlink, gateway, serverapp or health.")
+    ] = "serverapp",
     home: Home = HERE,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 40,
 ) -> None:
