@@ -405,6 +405,8 @@ def test_health_is_told_by_the_images_own_check_and_falls_with_consent(trial: Tr
     containers, member = trial.containers, MEMBERS[2]
     for host in (SERVER, member):
         image = containers.images[containers.compose.services[host].target]
+        # The server's executor starts anew after a run.
+        containers.await_health(host)
         checked = containers.execute(host, *image.health)
         assert checked.returncode == 0, checked.stderr
     pin = containers.home(member) / "consent.json"
