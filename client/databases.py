@@ -27,13 +27,11 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from common.errors import DataError
+from common.secret_files import DATA_PASSWORD as PASSWORD
 
 if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy import URL, Connection
-
-PASSWORD = "FEDPRUNE_DATA_PASSWORD"  # noqa: S105 - the name of the variable that holds it.
-"""Environment variable: what the database asks the user of ``data.url`` for."""
 
 ROWS = 20_000
 """Rows fetched at a time."""
