@@ -1,5 +1,6 @@
 """`fedprune-client up`: the SuperNode and, beside it, the executor; both only call out."""
 
+import os
 import socket
 import sys
 from functools import partial
@@ -20,7 +21,7 @@ from common.processes import (
     only_one,
     write_secret,
 )
-from common.secret_files import PASSPHRASE, read_secret
+from common.secret_files import DATA_PASSWORD, PASSPHRASE, read_secret
 
 LOOPBACK = "127.0.0.1"
 SECRET_BYTES = 32
@@ -54,7 +55,10 @@ def children(home: Path, server: ServerConfig, port: int, passphrase: AskedOnce)
         "executor",
         (*python, "client.executor", *here),
         takes=("supernode",),
-        environment={PASSPHRASE: passphrase.said} if passphrase.said else {},
+        environment={
+            **({PASSPHRASE: passphrase.said} if passphrase.said else {}),
+            **{name: held for name, held in os.environ.items() if name.startswith(DATA_PASSWORD)},
+        },
     )
     health = Child(status.NAME, (*python, "client.health", str(home), server.address))
     return [Child("supernode", node, handed=key), executor, health]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import final
 
 from common.errors import ConfigError, FedpruneError
-from common.secret_files import PASSPHRASE, Ask, ask_passphrase
+from common.secret_files import SECRETS, Ask, ask_passphrase
 
 log = logging.getLogger("fedprune.up")
 
@@ -88,6 +88,6 @@ class AskedOnce:
         return self.said
 
 
-def environment_without_passphrase() -> dict[str, str]:
+def environment_without_secrets() -> dict[str, str]:
     """Return this process' environment for those who are handed what they need of it."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(PASSPHRASE)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}

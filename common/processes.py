@@ -24,7 +24,7 @@ from types import FrameType
 
 from common.durable import write_atomically
 from common.errors import ConfigError, DiskError
-from common.handover import Handover, environment_without_passphrase
+from common.handover import Handover, environment_without_secrets
 from common.waiting import Backoff
 
 log = logging.getLogger("fedprune.up")
@@ -94,6 +94,7 @@ class _Kept:
 
     child: Child
     process: subprocess.Popen[bytes] | None = None
+    log: int | None = None
     started: float = 0.0
     due: float = 0.0
     failures: int = 0
@@ -142,6 +143,8 @@ class Supervisor:
                 if one.process is not None:
                     _end(one.process)
                     log.info("%s stopped", one.child.name)
+                if one.log is not None:
+                    os.close(one.log)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -184,35 +187,45 @@ class Supervisor:
                 log.warning(said, name, now - one.started, pause, path)
             one.due = now + pause
         if one.process is None and now >= one.due:
-            one.process, one.started = self._start(one.child, path), now
-        _rotate(path)
+            one.started = now
+            try:
+                self._start(one, path)
+            except (OSError, subprocess.SubprocessError) as error:
+                # A full disk, too many files: what passes must not end the others.
+                one.failures, pause = self.backoff.after(one.failures, 0.0)
+                log.warning("%s does not start, is tried again in %.1f s: %s", name, pause, error)
+                one.due = now + pause
+        if one.log is not None:
+            _rotate(path, one.log)
         return one.child.takes if ended else ()
 
-    def _start(self, child: Child, path: Path) -> subprocess.Popen[bytes]:
+    def _start(self, one: _Kept, path: Path) -> None:
+        if one.log is not None:
+            os.close(one.log)
+            one.log = None
+        self.logs.mkdir(mode=OWNER_ONLY_FOLDER, parents=True, exist_ok=True)
         # Appending, so that a log emptied below is written from its start again.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
-        try:
-            return subprocess.Popen(  # noqa: S603 - our own commands, no shell
-                child.command,
-                env={**self.environment, **child.environment},
-                pass_fds=() if child.handed is None else (child.handed.handle,),
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=handle,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
-            )
-        finally:
-            os.close(handle)
+        one.log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
+        child = one.child
+        one.process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
+            child.command,
+            env={**self.environment, **child.environment},
+            pass_fds=() if child.handed is None else (child.handed.handle,),
+            stdin=subprocess.DEVNULL,
+            stdout=one.log,
+            stderr=one.log,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread
+        )
 
 
 def flower_environment(home: Path) -> dict[str, str]:
     """Return this process' environment for Flower's processes: their state in ``home``, no calls.
 
-    Without proxies: they would be asked for loopback addresses too. Without the passphrase: who
-    needs a key is handed it.
+    Without proxies: they would be asked for loopback addresses too. Without secrets: who
+    needs one is handed it.
     """
-    return environment_without_passphrase() | {
+    return environment_without_secrets() | {
         "FLWR_HOME": str(home / "state" / "flower"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -312,12 +325,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _rotate(path: Path) -> None:
-    if path.stat().st_size < LOG_BYTES:
+def _rotate(path: Path, handle: int) -> None:
+    """Copy a log that is full and empty it, whatever became of its name or its disk."""
+    if os.fstat(handle).st_size < LOG_BYTES:
         return
-    for number in range(LOG_FILES - 1, 0, -1):
-        with suppress(FileNotFoundError):
-            path.with_name(f"{path.name}.{number}").replace(f"{path}.{number + 1}")
-    # Copied, not renamed: the child goes on writing to the file it was given.
-    shutil.copy2(path, f"{path}.1")
-    os.truncate(path, 0)
+    try:
+        for number in range(LOG_FILES - 1, 0, -1):
+            with suppress(FileNotFoundError):
+                path.with_name(f"{path.name}.{number}").replace(f"{path}.{number + 1}")
+        # Copied, not renamed: the child goes on writing to the file it was given.
+        shutil.copy2(path, f"{path}.1")
+    except OSError as error:
+        log.warning("%s is emptied without a copy: %s", path, error)
+        with suppress(OSError):
+            Path(f"{path}.1").unlink()  # Half of one, on a full disk.
+    os.ftruncate(handle, 0)

@@ -19,6 +19,12 @@ from common.errors import ConfigError
 PASSPHRASE = "FEDPRUNE_PASSPHRASE"  # noqa: S105
 """Environment variable that answers in a person's place."""
 
+DATA_PASSWORD = "FEDPRUNE_DATA_PASSWORD"  # noqa: S105
+"""Environment variable: what the database asks the user of ``data.url`` for."""
+
+SECRETS = (PASSPHRASE, DATA_PASSWORD)
+"""How the names of variables begin that hold a secret, or name its file."""
+
 OWNER_ONLY = 0o600
 
 FILE: Final = "_FILE"

@@ -1,18 +1,15 @@
 """What an operator asks of SuperLink on loopback: runs begun, listed, stopped; nodes let in."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from pathlib import Path
 
 import httpx
 import tomli_w
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.cli.build import build_fab_from_files
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
@@ -27,11 +24,12 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from common import __version__
-from common.errors import ConfigError, FedpruneError
+from common.errors import FedpruneError
 from server.desk import RUN_KEY, Desk
+
+log = logging.getLogger("fedprune.up")
 
 ONLINE, UNREGISTERED, FINISHED = "online", "unregistered", "finished"
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
@@ -129,27 +127,19 @@ def nodes(control: ControlHttpClient) -> list[NodeInfo]:
     return [node for node in listed if node.status != UNREGISTERED]
 
 
-def let_in(control: ControlHttpClient, members: Path) -> None:
-    """Make SuperLink's nodes those of ``members``: one ``NAME.pub`` each, and no other."""
-    keys = {node_key(path): path.stem for path in sorted(members.glob("*.pub"))}
+def let_in(control: ControlHttpClient, members: Mapping[bytes, str]) -> None:
+    """Make SuperLink's nodes those of ``members``, each key with its name, and no other.
+
+    Whoever reaches SuperLink's port on this machine can have registered another.
+    """
     known = {node.public_key: node.node_id for node in nodes(control)}
     for key, number in known.items():
-        if key not in keys:
+        if key not in members:
             control.UnregisterNode(UnregisterNodeRequest(node_id=number))
-    for key, name in keys.items():
+            log.info("node %d is no member's and was shut out", number)
+    for key, name in members.items():
         if key not in known:
             control.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
-
-
-def node_key(path: Path) -> bytes:
-    """Read a SuperNode's public key as ssh-keygen writes it; return it as Flower does, in PEM."""
-    try:
-        key = load_ssh_public_key(path.read_bytes())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{path}: not a public key as ssh-keygen writes it") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise ConfigError(f"{path}: not an ECDSA key: make one by ssh-keygen -t ecdsa -b 384")
-    return public_key_to_bytes(key)
 
 
 def _state(run: Run) -> RunState:

@@ -9,6 +9,7 @@ loopback.
 import json
 import re
 import socket
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -77,13 +78,13 @@ class Desk:
         """``host:port``."""
         return f"{LOOPBACK}:{self.port}"
 
-    def control(self) -> ControlHttpClient:
-        """Return a client of the Control API; errors are httpx's."""
-        return ControlHttpClient.from_server_address(
-            server_address=self.address,
-            insecure=False,
-            root_certificates=self.certificate.read_bytes(),
+    def control(self, timeout: float = 30.0) -> ControlHttpClient:
+        """Return a client of the Control API, ``timeout`` in seconds; errors are httpx's."""
+        return ControlHttpClient(
+            f"https://{self.address}",
             interceptors=[RuntimeVersionHttpInterceptor(component_name="fedprune-server")],
+            verify=ssl.create_default_context(cafile=self.certificate),
+            timeout=timeout,
         )
 
 

@@ -7,6 +7,7 @@ which must be that of a prepared directory below ``runs/``.
 
 import logging
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -53,6 +54,10 @@ from server.recovery import INTERRUPTED, resume_interrupted
 log = logging.getLogger("fedprune.server")
 
 
+PART_SECONDS = 3.0
+"""For SuperLink to take note of a run that is broken off; `up` waits for 12."""
+
+
 class Executor:
     """Waits at SuperLink for a run's task and performs it."""
 
@@ -94,7 +99,7 @@ class Executor:
         # A SuperLink that starts again in the middle of a run is waited for.
         retry = make_simple_http_retry_invoker()
         with self._client(RuntimeTokenHttpInterceptor(token), retry) as client:
-            ended: PushTaskOutputRequest | None = failed(f"{INTERRUPTED}the server was stopped")
+            ended: PushTaskOutputRequest | None = None
             heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
             heartbeat.start()
             try:
@@ -106,16 +111,25 @@ class Executor:
             except (RunNotRunningException, KeyboardInterrupt):
                 # Flower's client interrupts the process whose token SuperLink has taken back.
                 log.warning("the run was stopped")
-                ended = None
             except Exception as error:
                 log.exception("the run failed")
                 ended = failed(INTERRUPTED + type(error).__name__)
-            finally:
-                if heartbeat.is_running:
-                    heartbeat.stop()
-                if ended is not None:
-                    with suppress(RunNotRunningException, KeyboardInterrupt):
-                        client.PushTaskOutput(ended)
+            except BaseException:
+                # SIGTERM: `up` has no time for a SuperLink that is gone, for which both retries
+                # and heartbeats would wait for ever.
+                self._part(token, failed(f"{INTERRUPTED}the server was stopped"))
+                raise
+            if heartbeat.is_running:
+                heartbeat.stop()
+            if ended is not None:
+                with suppress(RunNotRunningException, KeyboardInterrupt):
+                    client.PushTaskOutput(ended)
+
+    def _part(self, token: str, ended: PushTaskOutputRequest) -> None:
+        """Tell SuperLink once, if it listens."""
+        signed = RuntimeTokenHttpInterceptor(token)
+        with suppress(httpx.HTTPError), self._client(signed, timeout=PART_SECONDS) as client:
+            client.PushTaskOutput(ended)
 
     def _run(self, client: RuntimeHttpClient, token: str) -> None:
         given = client.PullTaskInput(PullTaskInputRequest())
@@ -134,16 +148,17 @@ class Executor:
             grid.close()
 
     def _client(
-        self, interceptor: ProtobufClientInterceptor, retry: RetryInvoker | None = None
+        self,
+        interceptor: ProtobufClientInterceptor,
+        retry: RetryInvoker | None = None,
+        timeout: float = 30.0,
     ) -> RuntimeHttpClient:
-        return RuntimeHttpClient.from_server_address(
-            server_address=self._superlink,
-            insecure=False,
-            root_certificates=self._certificate,
-            interceptors=[
-                RuntimeVersionHttpInterceptor(component_name="fedprune-server"),
-                interceptor,
-            ],
+        version = RuntimeVersionHttpInterceptor(component_name="fedprune-server")
+        return RuntimeHttpClient(
+            f"https://{self._superlink}",
+            interceptors=[version, interceptor],
+            verify=ssl.create_default_context(cadata=self._certificate.decode()),
+            timeout=timeout,
             retry_invoker=retry,
         )
 

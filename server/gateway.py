@@ -2,86 +2,121 @@
 
 SuperLink serves Fleet, Control and Runtime API on one port, the Control API without asking who
 calls. So it listens on loopback, and this process lets through what it knows, by exact path,
-method and header; whatever else comes is "not found". SuperNodes sign their calls themselves
-and SuperLink checks that: nothing here is trusted with a key of theirs.
+method and header, of members alone (`server.admission`) and never too much of it (`server.door`);
+whatever else comes is "not found". SuperLink checks members' signatures again: nothing here is
+trusted with a key of theirs.
 """
 
 import re
-import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import uvicorn
+from flwr.supercore.error import ApiErrorCode
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.admission import (
+    Flight,
+    FullError,
+    StrangerError,
+    TooLargeError,
+    TooSlowError,
+    UnsignedError,
+    declared,
+    in_time,
+    require_member,
+)
+from server.door import CONNECTIONS, HEAD_BYTES, IDLE_SECONDS, Address, Server, listener
+from server.home import MEMBERS
+from server.members import Members
+
 FLEET = re.compile(rb"/v1/fleet/[a-z]+(?:-[a-z]+)*")
+ACTIVATION = b"/v1/fleet/activate-node"
 HEALTH = b"/health"
 HEADERS = re.compile(rb"accept|content-type|content-length|flwr-(?!superexec|task)[a-z-]+")
 """What a SuperNode sends that SuperLink reads; tokens of executors never come from outside."""
 
-LARGEST_BYTES = 256 << 20
-"""Of a request: SuperLink holds it in memory before it knows who sent it."""
-
-IDLE_SECONDS = 75
 UPSTREAM_IDLE_SECONDS = 3.0
 """SuperLink closes its side of a connection after five."""
 
-CONNECTIONS = 2000
-
-GONE_SECONDS = 120
-"""After which a peer that has vanished without a word no longer holds a connection: neither the
-rest of a request nor the acknowledgement of a reply would ever come, and nothing else waits."""
+CLOSE = {"connection": "close"}
+"""Whoever is no member has one answer a connection."""
 
 
-class TooLargeError(Exception):
-    """A request is longer than `LARGEST_BYTES`."""
+def build_gateway(
+    upstream: httpx.AsyncClient,
+    members: Callable[[], Mapping[bytes, str]],
+    trust: Callable[[Address], None] = lambda address: None,
+) -> ASGIApp:
+    """Return the app that forwards to ``upstream``, whose base URL is SuperLink's.
 
-
-def build_gateway(upstream: httpx.AsyncClient) -> ASGIApp:
-    """Return the app that forwards to ``upstream``, whose base URL is SuperLink's."""
+    ``members`` returns the public keys that may speak; ``trust`` is told of their connections.
+    """
+    flight = Flight()
 
     async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        request = Request(scope, receive)
-        await (await answer(request))(scope, receive, send)
+        await (await answer(Request(scope, receive)))(scope, receive, send)
 
     async def answer(request: Request) -> Response:
         # The path as it came: a decoded one could hide a "/../" behind "%2e".
         path, method = request.scope["raw_path"], request.method
-        known = (FLEET.fullmatch(path) and method == "POST") or (path == HEALTH and method == "GET")
-        if not known or request.scope["query_string"]:
-            return Response(status_code=404)
+        if not request.scope["query_string"]:
+            if path == HEALTH and method == "GET":
+                return await forward(request, None, CLOSE)
+            if FLEET.fullmatch(path) and method == "POST":
+                return await fleet(request)
+        return Response(status_code=404, headers=CLOSE)
+
+    async def fleet(request: Request) -> Response:
+        try:
+            require_member(request.headers, members(), datetime.now(UTC))
+            trust(request.scope["client"])
+            size = declared(request.headers)
+            with flight.holding(size):
+                return await forward(request, in_time(request.receive, size), {})
+        except StrangerError:
+            return _unknown(request.scope["raw_path"])
+        except UnsignedError:
+            return Response(status_code=401, headers=CLOSE)
+        except TooLargeError:
+            return Response(status_code=413, headers=CLOSE)
+        except TooSlowError:
+            return Response(status_code=408, headers=CLOSE)
+        except FullError:
+            # SuperNodes ask again after a 503.
+            return Response(status_code=503, headers=CLOSE)
+
+    async def forward(
+        request: Request, body: AsyncIterator[bytes] | None, close: dict[str, str]
+    ) -> Response:
         headers = [pair for pair in request.scope["headers"] if HEADERS.fullmatch(pair[0])]
-        sent = upstream.build_request(
-            method,
-            path.decode(),
-            headers=headers,
-            content=_bounded(request.stream()) if method == "POST" else None,
-        )
+        path = request.scope["raw_path"].decode()
+        sent = upstream.build_request(request.method, path, headers=headers, content=body)
         try:
             reply = await upstream.send(sent, stream=True)
-        except TooLargeError:
-            return Response(status_code=413)
         except httpx.TransportError:
             # SuperLink is away for a moment: SuperNodes ask again after a 502.
-            return Response(status_code=502)
-        return StreamingResponse(_body(reply), reply.status_code, _passed(reply))
+            return Response(status_code=502, headers=close)
+        return StreamingResponse(_body(reply), reply.status_code, _passed(reply) | close)
 
     return gateway
 
 
-async def _bounded(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    size = 0
-    async for part in body:
-        size += len(part)
-        if size > LARGEST_BYTES:
-            raise TooLargeError
-        yield part
+def _unknown(path: bytes) -> Response:
+    """Return what SuperLink would say of a key that is not registered."""
+    if path != ACTIVATION:
+        return Response(status_code=401, headers=CLOSE)
+    said = "Failed to activate SuperNode: its key is not among the members."
+    code = ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED
+    return JSONResponse({"code": int(code), "detail": said}, 412, CLOSE)
 
 
 async def _body(reply: httpx.Response) -> AsyncIterator[bytes]:
@@ -97,44 +132,39 @@ def _passed(reply: httpx.Response) -> dict[str, str]:
     return {name: reply.headers[name] for name in names if name in reply.headers}
 
 
-def listener(host: str, port: int) -> socket.socket:
-    """Return the public port; connections to it find out by themselves that their peer is gone."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.create_server((host, port), family=family, backlog=CONNECTIONS)
-    # What is accepted has the options of what it was accepted from.
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        probes = GONE_SECONDS // 2
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_SECONDS - probes)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probes // 4)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_SECONDS * 1000)
-    return made
-
-
-def main(host: str, port: str, identity: str, superlink: str, desk: str) -> None:
-    """Serve until SIGTERM, by the key and certificate of the PEM file ``identity``.
-
-    ``desk`` is the certificate that SuperLink shows.
-    """
-    trusted = ssl.create_default_context(cafile=desk)
-    limits = httpx.Limits(max_connections=CONNECTIONS, keepalive_expiry=UPSTREAM_IDLE_SECONDS)
-    upstream = httpx.AsyncClient(
-        base_url=f"https://{superlink}", verify=trusted, timeout=60, limits=limits, trust_env=False
-    )
-    settings = uvicorn.Config(
-        build_gateway(upstream),
+def settings(app: ASGIApp, identity: Path) -> uvicorn.Config:
+    """Return how ``app`` is served, by the key and certificate of the PEM file ``identity``."""
+    return uvicorn.Config(
+        app,
         ssl_certfile=identity,
+        # The one that bounds a head; and the loop that accepts as a `Door` does.
+        http="h11",
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws="none",
+        loop="asyncio",
         # Only SuperLink's own log tells who called; an outsider's headers do not.
         proxy_headers=False,
         server_header=False,
         access_log=False,
         lifespan="off",
         timeout_keep_alive=IDLE_SECONDS,
-        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(settings).run([listener(host, int(port))])
+
+
+def main(host: str, port: str, identity: str, superlink: str, home: str) -> None:
+    """Serve until SIGTERM.
+
+    ``home`` holds the certificate that SuperLink shows, and the members' keys.
+    """
+    trusted = ssl.create_default_context(cafile=Path(home) / "state" / "desk.pem")
+    limits = httpx.Limits(max_connections=CONNECTIONS, keepalive_expiry=UPSTREAM_IDLE_SECONDS)
+    upstream = httpx.AsyncClient(
+        base_url=f"https://{superlink}", verify=trusted, timeout=60, limits=limits, trust_env=False
+    )
+    door = listener(host, int(port))
+    app = build_gateway(upstream, Members(Path(home) / MEMBERS), door.trust)
+    Server(settings(app, Path(identity))).run([door])
 
 
 if __name__ == "__main__":

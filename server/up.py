@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,46 +19,57 @@ from common.secret_files import Ask, read_secret
 from server.certificates import identity_pem
 from server.control import let_in
 from server.desk import LOOPBACK, Desk, Public, open_desk, read_public
-from server.home import CERTIFICATE, SERVER_KEY
+from server.home import CERTIFICATE, MEMBERS, SERVER_KEY
+from server.members import SETTLE_SECONDS, Members
 
 log = logging.getLogger("fedprune.up")
 
-SETTLE_SECONDS = 1.0
-"""Between looks at ``members/``, and between attempts to reach SuperLink."""
+RECONCILE_SECONDS = 60.0
+"""Between looks at the nodes that SuperLink knows while ``members/`` stays as it is."""
+
+ASK_SECONDS = 2.0
+"""For each answer of SuperLink: nothing else is looked after meanwhile."""
+
+PATIENCE = 5.0
+"""The pause after an attempt that failed, in times of how long it took."""
 
 
 class Doorkeeper:
-    """Tells SuperLink whenever the keys in ``members/`` have changed."""
+    """Holds the nodes that SuperLink knows to the keys in ``members/``."""
 
     def __init__(
         self, desk: Desk, members: Path, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Compare ``members`` with what SuperLink was told last, which is nothing."""
-        self._desk, self._members, self._clock = desk, members, clock
-        self._due = 0.0
-        self._told: object = None
+        self._desk, self._members, self._clock = desk, Members(members, clock), clock
+        self._due = self._stale = 0.0
+        self._told: Mapping[bytes, str] | None = None
+        self._failed = ""
 
     def __call__(self) -> None:
-        """Look, if it is time; a SuperLink that is away is told when it is back."""
-        if self._clock() < self._due:
+        """Look, if it is time; a SuperLink that is away or refuses is told until it has heard."""
+        began = self._clock()
+        if began < self._due:
             return
-        self._due = self._clock() + SETTLE_SECONDS
-        there = {
-            path.name: (path.stat().st_mtime_ns, path.stat().st_size)
-            for path in self._members.glob("*.pub")
-        }
-        if there == self._told:
+        self._due = began + SETTLE_SECONDS
+        keys = self._members()
+        if keys == self._told and began < self._stale:
             return
         try:
-            with self._desk.control() as control:
-                let_in(control, self._members)
-        except httpx.TransportError:
-            return
+            with self._desk.control(ASK_SECONDS) as control:
+                let_in(control, keys)
         except (httpx.HTTPError, FedpruneError, OSError) as error:
-            log.warning("nodes' keys were not passed on: %s", error)
-        else:
-            log.info("%d institutions may connect: %s", len(there), ", ".join(sorted(there)))
-        self._told = there
+            now = self._clock()
+            self._due = now + max(SETTLE_SECONDS, PATIENCE * (now - began))
+            if str(error) != self._failed and not isinstance(error, httpx.TransportError):
+                log.warning("nodes' keys were not passed on: %s", error)
+            # What it has heard of them is not known.
+            self._failed, self._told = str(error), None
+            return
+        if keys != self._told:
+            named = ", ".join(sorted(keys.values()))
+            log.info("%d institutions may connect: %s", len(keys), named)
+        self._told, self._failed, self._stale = keys, "", began + RECONCILE_SECONDS
 
 
 def children(home: Path, desk: Desk, public: Public, passphrase: Ask) -> list[Child]:
@@ -86,7 +97,7 @@ def children(home: Path, desk: Desk, public: Public, passphrase: Ask) -> list[Ch
     )
     # Not from the folder it happens to run in: only installed code.
     python = (sys.executable, "-P", "-m")
-    listen = (public.listen, str(public.port), key.path, desk.address, str(desk.certificate))
+    listen = (public.listen, str(public.port), key.path, desk.address, str(home))
     return [
         Child("superlink", superlink),
         Child("gateway", (*python, "server.gateway", *listen), handed=key),
@@ -101,13 +112,13 @@ def up(home: Path) -> None:
     public = read_public(home / "server.toml")
     with only_one(home):
         desk = open_desk(home, datetime.now(UTC), SystemEntropy().stream("desk"))
-        (home / "members").mkdir(exist_ok=True)
+        (home / MEMBERS).mkdir(exist_ok=True)
         kept = children(home, desk, public, AskedOnce())
         log_to_file()
         Supervisor(
             kept,
             home / "logs",
             flower_environment(home),
-            Doorkeeper(desk, home / "members"),
+            Doorkeeper(desk, home / MEMBERS),
             state=home / "state",
         ).run()

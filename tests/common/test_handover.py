@@ -8,7 +8,7 @@ import pytest
 
 from common.entropy import SeededEntropy
 from common.errors import ConfigError
-from common.handover import AskedOnce, Handover, environment_without_passphrase
+from common.handover import AskedOnce, Handover, environment_without_secrets
 from common.secret_files import PASSPHRASE, create_secret, read_secret
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memfd_create")
@@ -105,6 +105,6 @@ def test_a_passphrase_is_asked_for_once_and_only_if_needed(file: Path) -> None:
 def test_children_are_not_told_the_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSPHRASE, "open sesame")
     monkeypatch.setenv("OTHER", "kept")
-    told = environment_without_passphrase()
+    told = environment_without_secrets()
     assert "open sesame" not in told.values()
     assert told["OTHER"] == "kept"

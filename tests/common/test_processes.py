@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +19,13 @@ from common.processes import (
     Child,
     Standing,
     Supervisor,
+    flower_environment,
     is_up,
     only_one,
     read_standings,
     write_secret,
 )
+from common.secret_files import SECRETS
 from common.waiting import Backoff
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
@@ -159,6 +163,76 @@ def test_a_full_disk_ends_no_child(tmp_path: Path) -> None:
     supervisor.tick = tick
     supervisor.run()
     assert starts(log) == 1
+
+
+def test_a_log_that_is_taken_away_ends_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 10)
+    log, ticks = tmp_path / "logs" / "steady.log", list[int]()
+    code = "import time; print('started', flush=True); time.sleep(60)"
+
+    def until() -> bool:
+        if starts(log):
+            shutil.rmtree(log.parent)
+            ticks.append(0)
+        elif ticks:
+            ticks.append(1)
+        return len(ticks) > 3
+
+    assert len(keep(tmp_path, python("steady", code), until=until)) == 1
+
+
+def test_a_log_that_cannot_be_copied_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(source: Path, target: str) -> None:
+        Path(target).write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(processes, "LOG_BYTES", 10)
+    monkeypatch.setattr(shutil, "copy2", full)
+    code = "import time; print('started so', flush=True); time.sleep(60)"
+    emptied = lambda: "is emptied without a copy: " in caplog.text  # noqa: E731
+    keep(tmp_path, python("steady", code), until=emptied)
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["steady.log"]
+    assert (tmp_path / "logs" / "steady.log").stat().st_size == 0
+
+
+def test_a_child_that_cannot_be_started_ends_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "logs" / "steady.log"
+    missing = Child("missing", (str(tmp_path / "missing"),))
+    steady = python("steady", "import time; print('started', flush=True); time.sleep(60)")
+    said = "missing does not start, is tried again in "
+    keep(tmp_path, missing, steady, until=lambda: caplog.text.count(said) > 1 and starts(log) == 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_children_are_told_no_secret_but_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "open sesame")
+        monkeypatch.setenv(name + "_FILE", "open sesame")
+    log = tmp_path / "logs" / "told.log"
+    told = python("told", "import time; print('started', flush=True); time.sleep(60)")
+    trusted = replace(told, name="trusted", environment={SECRETS[1]: "open sesame"})
+    supervisor = Supervisor([trusted, told], tmp_path / "logs", flower_environment(tmp_path))
+    seen: list[int] = []
+
+    def tick() -> None:
+        if starts(log):
+            seen.extend(
+                Path(f"/proc/{number}/environ").read_bytes().count(b"open sesame")
+                for number in descendants()
+            )
+            signal.raise_signal(signal.SIGTERM)
+
+    supervisor.tick = tick
+    supervisor.run()
+    assert seen == [1, 0]
 
 
 def is_zombie(number: int) -> bool:

@@ -184,7 +184,7 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     pair = [(expired / name).read_bytes() for name in ("server.key", "server.pem")]
     (expired / "identity.pem").write_bytes(b"".join(pair))
     port = str(free_port())
-    served = (str(expired / "identity.pem"), desk.address, str(desk.certificate))
+    served = (str(expired / "identity.pem"), desk.address, str(federation.server))
     gateway = subprocess.Popen(
         (sys.executable, "-m", "server.gateway", "127.0.0.1", port, *served),
         cwd=ROOT,
