@@ -84,7 +84,8 @@ class ClientConfig(BaseModel):
     file instead, as does the server, and are not named here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The URL of a database may hold a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str
     plan: Path | None = None

@@ -15,7 +15,7 @@ import typer
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from common.console import errors
+from common.console import errors, printable
 from common.errors import ConfigError, FedpruneError
 
 FLOWER = "1.41.0"
@@ -51,9 +51,9 @@ def show(findings: Iterable[Finding], *, as_json: bool = False) -> None:
     else:
         width = max(len(finding.what) for finding in found)
         for finding in found:
-            typer.echo(f"{finding.state:4}  {finding.what:{width}}  {finding.said}")
+            typer.echo(printable(f"{finding.state:4}  {finding.what:{width}}  {finding.said}"))
             if finding.remedy:
-                errors.print(f"      {finding.what}: {finding.remedy}", markup=False)
+                errors.print(printable(f"      {finding.what}: {finding.remedy}"), markup=False)
     if bad := [finding.what for finding in found if finding.state == BAD]:
         raise FedpruneError(f"not ready: {', '.join(bad)}")
 

@@ -11,6 +11,7 @@ from client import consent
 from client.app import build_app
 from client.config import load_institution
 from client.consent import Home
+from client.executor import Approved
 from client.keys import read_identity
 from client.stages import Institution
 from common.consent.refusals import ExpiredError, NotApprovedError
@@ -209,6 +210,19 @@ def test_a_revocation_needs_no_approval_and_stays(federation: Federation) -> Non
     told = good(federation.do("ash", "join", federation.bundle)).out
     assert "its revocation is taken back" in told
     assert "Nothing here needs approval" not in told
+
+
+def test_whoever_runs_takes_over_what_needs_no_approval(federation: Federation) -> None:
+    """The executor that is up holds by the consent that `join` wrote, without a restart."""
+    approved = Approved(federation.at("ash") / "client.toml")
+    before = approved()
+    federation.act("revoke-elm", "revoke", "elm")
+    federation.act("publish-2", "publish")
+    good(federation.do("ash", "join", federation.bundle))
+    with pytest.raises(NotApprovedError):
+        before.require_consent()
+    approved().require_consent()
+    assert approved().member.roster.revoked == ("elm",)
 
 
 def test_a_revoked_key_comes_back_to_no_member(federation: Federation) -> None:

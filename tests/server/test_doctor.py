@@ -106,3 +106,10 @@ def test_a_bad_finding_ends_in_an_error(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(FedpruneError, match="not ready: port"):
         show([Finding("disk", "good", "free"), Finding("port", "bad", "taken", "stop it")])
     assert "bad   port  taken" in capsys.readouterr().out
+
+
+def test_a_finding_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show([Finding("members", "note", "ash\ngood  clock\x1b[2J", "look\x1b[2J")])
+    said = capsys.readouterr()
+    assert said.out == "note  members  ash good  clock [2J\n"
+    assert "\x1b" not in said.err
