@@ -19,6 +19,7 @@ from client.ledger_file import SqliteStore
 from client.limits import Limits
 from client.stages import Institution, Membership
 from client.trail import institution_trail
+from common.address import Address
 from common.consent.refusals import NotApprovedError
 from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
@@ -73,7 +74,7 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    address: Annotated[str, Field(pattern=r"^[^:/\s]+:[1-9][0-9]{0,4}$")]
+    address: Address
 
 
 class ClientConfig(BaseModel):

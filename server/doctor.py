@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 
 from common import checkup
+from common.address import join_address
 from common.checkup import BAD, GOOD, NOTE, Finding
 from common.crypto.locking import is_locked
 from common.errors import ConfigError
@@ -77,12 +78,13 @@ def _named(path: Path, public: Public) -> Iterator[Finding]:
 
 
 def _port(home: Path, public: Public) -> Iterator[Finding]:
-    where = f"{public.listen}:{public.port}"
+    where = join_address(public.listen, public.port)
     if is_up(home):
         yield Finding("port", GOOD, f"`up` runs and holds {where}")
         return
     try:
-        with socket.create_server((public.listen, public.port)):
+        family = socket.AF_INET6 if ":" in public.listen else socket.AF_INET
+        with socket.create_server((public.listen, public.port), family=family):
             yield Finding("port", GOOD, f"{where} is free")
     except OSError as error:
         remedy = "stop what listens there, or give server.toml another address"

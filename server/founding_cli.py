@@ -84,7 +84,7 @@ def init(  # noqa: PLR0913, PLR0917
     """Found a federation: an authority, a server certificate, an operator's key, a plan to fill."""
     settings = validated(
         Settings.model_validate,
-        {"name": name, "address": address, "operator": operator},
+        {"name": name, "address": address, "operator": operator} | _listening(address),
         "the options",
         ConfigError,
     )
@@ -282,6 +282,11 @@ def _read(file: Path) -> Proposal:
 
 def _number(proposal: Proposal) -> int:
     return charter_of(proposal).sequence
+
+
+def _listening(address: str) -> dict[str, str]:
+    # A port of all IPv4 addresses is not reached by an IPv6 one.
+    return {"listen": "::"} if address.startswith("[") else {}
 
 
 def _stream() -> Stream:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from common.consent.acts import Address, Charter, Proposal, charter_of
+from common.address import Address, split_address
+from common.consent.acts import Charter, Proposal, charter_of
 from common.consent.enrolment import Enrolment, MemberName
 from common.consent.operators import Operators
 from common.crypto.roster import Roster
@@ -45,7 +46,7 @@ class Settings(BaseModel):
     @property
     def host(self) -> str:
         """The address without its port, as a certificate names it."""
-        return self.address.rpartition(":")[0].strip("[]")
+        return split_address(self.address)[0]
 
 
 class _Draft(BaseModel):

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from common.entropy import SeededEntropy, SystemEntropy
 from common.plan import plan_from_dict
 from common.secret_files import PASSPHRASE
 from server.cli import main
+from server.doctor import examine
 from simulations.rehearsal import seeded_identity
 from tests.commands import Outcome, invoke
 from tests.founding import (
@@ -84,6 +86,9 @@ def test_the_plan_template_lacks_its_members_alone(tmp_path: Path) -> None:
         (("--other", "bob"), "operators: keys.bob"),
         (("--other", f"operator={'0' * 64}"), "operator 'operator' is named twice"),
         (("--address", "bank.example"), "address"),
+        (("--address", "bank.example:0"), "address: no host:port"),
+        (("--address", "bank.example:99999"), "address: no host:port"),
+        (("--address", "[bank]:9092"), "address"),
         (("--name", "Small Federation"), "name"),
     ],
 )
@@ -327,3 +332,11 @@ def test_show_tells_of_every_file_that_is_sent(federation: Federation) -> None:
     for file, said in cases.items():
         assert said in good(invoke(main, "show", file)).out
     refused(invoke(main, "show", federation.server / "ca.pem"), "not a proposal or bundle")
+
+
+def test_a_federation_may_be_at_an_ipv6_address(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    good(federation.operate("init", "--name", "small", "--address", "[2001:db8::5]:9092"))
+    assert tomllib.loads((federation.server / "server.toml").read_text())["listen"] == "::"
+    found = {finding.what: finding for finding in examine(federation.server, datetime.now(UTC))}
+    assert (found["name"].state, found["name"].said.split()[-1]) == ("good", "2001:db8::5")
