@@ -6,7 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-_FORM = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[^\]]*\]):(?P<port>[1-9][0-9]{0,4})")
+_FORM = re.compile(
+    r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[^\]]*\]):(?P<port>[1-9][0-9]{0,4})"
+)
 _LARGEST_PORT = 2**16 - 1
 
 

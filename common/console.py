@@ -74,6 +74,11 @@ def tell(facts: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"{name:{width}}  {value}")
 
 
+def confirmed(question: str) -> bool:
+    """Ask the person at the terminal; nobody there says no."""
+    return sys.stdin.isatty() and typer.confirm(question)
+
+
 def warn(warnings: Iterable[str]) -> None:
     """Say loudly, one line each, what whoever runs the command should know."""
     for warning in warnings:

@@ -117,7 +117,7 @@ def test_nothing_takes_effect_below_the_quorum(federation: Federation) -> None:
         problem = "1 of 2 operators needed have signed (alice)"
         refused(federation.operate("apply", federation.proposal(name)), problem)
         # Once more by the same operator is no second signature.
-        good(federation.operate("sign", federation.proposal(name)))
+        good(federation.sign(name, home="server"))
         refused(federation.operate("apply", federation.proposal(name)), problem)
         unsigned = Proposal(act=read(federation.proposal(name)).act)
         federation.proposal(name).write_bytes(unsigned.to_bytes())
@@ -129,9 +129,9 @@ def test_a_stranger_or_an_altered_proposal_is_refused(federation: Federation) ->
     good(federation.operate("operator", "--name", "mallory", home="mallory"))
     good(federation.operate("revoke", "elm"))
     file = federation.proposal("revoke-elm")
-    good(federation.operate("sign", file, home="bob"))
+    good(federation.sign("revoke-elm"))
     signed = file.read_bytes()
-    good(federation.operate("sign", file, home="mallory"))
+    good(federation.sign("revoke-elm", home="mallory"))
     before = state(federation)
     refused(federation.operate("apply", file), "1 signatures are of no operator")
     proposal = Proposal.from_bytes(signed)
