@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, RecordDict
 
 from client import consent
 from client.app import build_app
@@ -20,6 +21,7 @@ from common.consent.enrolment import Enrolment
 from common.crypto.node_keys import read_private
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
+from server.app import _from_run_config
 from server.exchange import Exchange
 from server.home import standing_roster
 from server.rounds import initial_model, run_rounds
@@ -178,7 +180,6 @@ def test_rotated_keys_are_a_new_roster(federation: Federation) -> None:
     good(federation.do("ash", "rotate"))
     refused(federation.do("ash", "rotate"), "exists already: send it, or give it up")
     federation.act("admit-ash", "admit", home / "next.request.json")
-    assert len(federation.home.node_keys()[1]) == 1
     federation.publish(2)
     changes = good(federation.do("birch", "join", federation.bundle)).out.partition("Changed")[2]
     assert "member ash" in changes
@@ -190,6 +191,51 @@ def test_rotated_keys_are_a_new_roster(federation: Federation) -> None:
     assert after.roster == opened(federation, "birch").member.roster
     assert (home / "node.key").read_bytes() != node
     assert not list(home.glob("next.*"))
+
+
+def test_a_node_connects_by_the_key_it_has_until_its_new_ones_are_in_use(
+    federation: Federation,
+) -> None:
+    home, members = federation.at("ash"), federation.server / "members"
+
+    def admitted() -> set[bytes]:
+        return {file.read_bytes().strip() for file in members.glob("ash*.pub")}
+
+    old = (home / "node.key.pub").read_bytes().strip()
+    good(federation.do("ash", "rotate"))
+    new = (home / "next.node.key.pub").read_bytes().strip()
+    federation.act("admit-ash", "admit", home / "next.request.json")
+    assert admitted() == {old, new}
+    # Who signs by its old keys still has approved no others.
+    earlier = federation.home.charter.roster.member("ash").signing_public
+    federation.home.settle({earlier})
+    assert admitted() == {old, new}
+    federation.act("publish-2", "publish")
+    federation.approve(*NAMES)
+    plan = federation.home.charter.agreed
+    told = {"plan": federation.server / "plan.toml", "roster": federation.server / "roster.json"}
+    folders = {"out": federation.path / "run", "state": federation.server / "state"}
+    config = {key: str(path) for key, path in (told | folders).items()}
+    context = Context(1, 0, {}, RecordDict(), config)
+    task = _from_run_config(context)
+    assert task.refresh is not None
+    assert admitted() == {old, new}
+    people = {2 + place: opened(federation, name) for place, name in enumerate(NAMES)}
+    grid = InProcessGrid(build_app(lambda context: people[context.node_id]), people)
+    exchange = Exchange(grid, 20.0, task.roster, task.adverts)
+    exchange.join("run", plan.names, plan.digest())
+    next(run_rounds(initial_model(plan, SystemEntropy().stream("weights")), plan, "run", exchange))
+    task.refresh()
+    assert admitted() == {new}
+    earlier_keys = Enrolment.from_bytes(next((members / "former").glob("*.json")).read_bytes())
+    assert earlier_keys.node_public.encode() == old
+
+
+def test_a_member_that_is_revoked_connects_by_no_key(federation: Federation) -> None:
+    good(federation.do("ash", "rotate"))
+    federation.act("admit-ash", "admit", federation.at("ash") / "next.request.json")
+    federation.act("revoke-ash", "revoke", "ash")
+    assert not list((federation.server / "members").glob("ash*"))
 
 
 def test_a_revocation_needs_no_approval_and_stays(federation: Federation) -> None:

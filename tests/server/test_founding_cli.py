@@ -58,10 +58,11 @@ def test_a_federation_is_founded_in_files_for_their_owners(federation: Federatio
             assert (file.stat().st_mode & 0o777 == 0o600) == (file.name in secret), file
     settings = tomllib.loads((federation.server / "server.toml").read_text())
     assert settings == {"name": "small", "address": ADDRESS, "operator": "alice"}
-    nodes, former = federation.home.node_keys()
-    assert (tuple(nodes), former) == (NAMES, [])
-    for name, file in nodes.items():
-        assert file.read_bytes() == (federation.at(name) / "node.key.pub").read_bytes()
+    nodes = sorted((federation.server / "members").glob("*.pub"))
+    assert tuple(file.stem for file in nodes) == NAMES
+    for file in nodes:
+        public = (federation.at(file.stem) / "node.key.pub").read_bytes()
+        assert file.read_bytes() == public
     again = federation.operate("init", "--name", "small", "--address", ADDRESS)
     refused(again, "a federation was founded here already")
     refused(federation.operate("operator", "--name", "bob", home="bob"), "exists already")
