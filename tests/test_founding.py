@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Context, RecordDict
+from flwr.app.user_config import UserConfig
 
 from client import consent
 from client.app import build_app
@@ -215,7 +216,7 @@ def test_a_node_connects_by_the_key_it_has_until_its_new_ones_are_in_use(
     plan = federation.home.charter.agreed
     told = {"plan": federation.server / "plan.toml", "roster": federation.server / "roster.json"}
     folders = {"out": federation.path / "run", "state": federation.server / "state"}
-    config = {key: str(path) for key, path in (told | folders).items()}
+    config: UserConfig = {key: str(path) for key, path in (told | folders).items()}
     context = Context(1, 0, {}, RecordDict(), config)
     task = _from_run_config(context)
     assert task.refresh is not None
