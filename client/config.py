@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from client.consent import KEYS, PIN, PLAN, ROSTER, read_pin, require_consent
 from client.databases import Database
 from client.keys import read_identity
-from client.ledger import Ledger
+from client.ledger import Ledger, memory_ledger
 from client.ledger_file import SqliteStore
 from client.limits import Limits
 from client.stages import Institution, Membership
 from client.trail import institution_trail
+from common.address import Address
 from common.consent.refusals import NotApprovedError
 from common.crypto.roster import Roster
 from common.entropy import SystemEntropy
@@ -27,6 +28,8 @@ from common.facts import warnings_of
 from common.parsing import read_toml
 from common.plan import Plan, load_plan
 from common.status import Monitoring
+from common.trail.file import FileTrail
+from common.trail.interface import Untold
 
 if TYPE_CHECKING:
     from client.data import Splits
@@ -73,7 +76,7 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    address: Annotated[str, Field(pattern=r"^[^:/\s]+:[1-9][0-9]{0,4}$")]
+    address: Address
 
 
 class ClientConfig(BaseModel):
@@ -84,7 +87,8 @@ class ClientConfig(BaseModel):
     file instead, as does the server, and are not named here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # The URL of a database may hold a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str
     plan: Path | None = None
@@ -126,8 +130,8 @@ def load_config(path: Path) -> ClientConfig:
     return config.model_copy(update={"plan": plan, "data": found})
 
 
-def load_institution(path: Path) -> Institution:
-    """Open the institution of a ``client.toml``.
+def load_institution(path: Path, *, looking: bool = False) -> Institution:
+    """Open the institution of a ``client.toml``; ``looking`` opens nothing that is written.
 
     Raises:
         ConfigError: a file is wrong.
@@ -150,8 +154,8 @@ def load_institution(path: Path) -> Institution:
     if config.name not in plan.names:
         raise ConfigError(f"{path}: {config.name!r} is not a member in {config.plan}")
     rows = partial(_rows, config, plan)
-    ledger = open_ledger(config.ledger, path.parent)
-    trail = institution_trail(path.parent, config.name)
+    ledger = memory_ledger() if looking else open_ledger(config.ledger, path.parent)
+    trail = Untold() if looking else institution_trail(path.parent, config.name)
     if config.membership is None:
         if plan.aggregation.kind == "secure":
             raise ConfigError(
@@ -160,7 +164,8 @@ def load_institution(path: Path) -> Institution:
             )
         return Institution(config.name, plan, rows, SystemEntropy(), ledger=ledger, trail=trail)
     membership = load_membership(config.membership, config.name, path.parent)
-    trail.vouch(membership.identity.signing_private)
+    if isinstance(trail, FileTrail):
+        trail.vouch(membership.identity.signing_private)
     opened = Institution(config.name, plan, rows, SystemEntropy(), membership, ledger, trail=trail)
     if read_pin(path.parent) is None:
         return opened

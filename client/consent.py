@@ -3,6 +3,8 @@
 Each step writes what takes effect last of all, so that a crash leaves the state before it.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,13 +21,13 @@ from common.consent.approval import (
     retired_after,
 )
 from common.consent.enrolment import Enrolment, require_name
-from common.consent.refusals import MalformedError, NotApprovedError
+from common.consent.refusals import ConsentError, MalformedError, NotApprovedError
 from common.crypto import node_keys
-from common.crypto.roster import Roster
+from common.crypto.roster import Identity, Roster
 from common.durable import write_atomically
 from common.entropy import Stream
 from common.errors import ConfigError
-from common.secret_files import Ask, ask_passphrase, create_secret, erase
+from common.secret_files import Ask, ask_passphrase, create_secret, erase, read_secret
 from common.trail.interface import Trail, Untold
 
 PIN: Final = "consent.json"
@@ -59,6 +61,9 @@ class Shown:
     in_force: bool
     """Whether it holds already: it was approved, or only revokes or ends earlier."""
 
+    digest: str
+    """Of the bundle, in hexadecimal."""
+
 
 @dataclass(frozen=True)
 class Home:
@@ -77,16 +82,49 @@ class Home:
         ``choose`` is asked for their passphrase, if keys can be made.
 
         Raises:
-            ConfigError: there are keys already, or the name cannot be a member's.
+            ConfigError: there is a request already, or the name cannot be a member's.
         """
         # Before any file: keys without their request could neither be used nor made again.
         require_name(name)
         self.path.mkdir(parents=True, exist_ok=True)
+        if (request := self.path / REQUEST).exists():
+            raise ConfigError(f"{request}: exists already: keys are made once, then rotated")
         return self._create("", name, stream, choose)
 
     def rotate(self, stream: Stream, choose: Ask, ask: Ask = ask_passphrase) -> Enrolment:
-        """Make keys to replace those in use once a roster with them is approved."""
-        return self._create(COMING, self.name, stream, choose, ask)
+        """Make keys to replace those in use once a roster with them is approved.
+
+        Raises:
+            ConfigError: a request for others waits already.
+        """
+        name = self.name
+        if (request := self.path / f"{COMING}{REQUEST}").exists():
+            raise ConfigError(
+                f"{request}: exists already: send it, or give it up: fedprune-client rotate"
+                " --discard"
+            )
+        return self._create(COMING, name, stream, choose, read_identity(self.path / KEYS, ask))
+
+    def discard(self) -> list[str]:
+        """Erase keys that were to replace those in use; return the files that are gone.
+
+        Raises:
+            ConfigError: a bundle that lies here has them in its roster.
+        """
+        coming, name = self.path / f"{COMING}{REQUEST}", self.name
+        if coming.exists():
+            member = self._request(COMING).member
+            for bundle in (self._bundle(BUNDLE), self._waiting()):
+                if bundle is not None and member == charter_of(bundle).roster.members.get(name):
+                    raise ConfigError(
+                        f"{coming}: the operators have taken these keys in: fedprune-client approve"
+                    )
+        gone = [
+            f"{COMING}{file}" for file in (KEYS, NODE_KEY) if erase(self.path / f"{COMING}{file}")
+        ]
+        for public in (NODE_KEY + PUBLIC, REQUEST):
+            (self.path / f"{COMING}{public}").unlink(missing_ok=True)
+        return gone
 
     def join(self, data: bytes, now: int) -> Shown:
         """Check a bundle and keep it for approval; what only shrinks holds at once.
@@ -102,15 +140,17 @@ class Home:
             self._put_in_force(bundle, shown)
         return shown
 
-    def approve(self, now: int) -> Shown:
-        """Pin the plan, roster, authority and address of the bundle that was joined by."""
-        try:
-            bundle = Proposal.from_bytes((self.path / PENDING).read_bytes())
-        except FileNotFoundError as error:
+    def approve(self, now: int, require_meant: Callable[[Shown], None]) -> Shown:
+        """Pin the plan, roster, authority and address of the bundle that was joined by.
+
+        ``require_meant`` raises unless it is the one that whoever approves has read.
+        """
+        if (bundle := self._bundle(PENDING)) is None:
             raise NotApprovedError(
                 f"{self.path / PENDING}: no bundle waits for approval: fedprune-client join one"
-            ) from error
+            )
         shown = self._checked(bundle, now)
+        require_meant(shown)
         self._put_in_force(bundle, shown)
         return shown
 
@@ -142,17 +182,19 @@ class Home:
         name: str,
         stream: Stream,
         choose: Ask,
-        ask: Ask | None = None,
+        before: Identity | None = None,
     ) -> Enrolment:
+        """Make keys and, last, the request for them; go on with keys that a crash left alone."""
         files = [self.path / f"{begin}{file}" for file in (KEYS, NODE_KEY, REQUEST)]
-        if there := [file for file in files if file.exists()]:
-            raise ConfigError(f"{there[0]}: exists already: keys are made once, then rotated")
-        before = read_identity(self.path / KEYS, ask) if ask is not None else None
         keys, node_file, request_file = files
         passphrase = choose()
-        node = node_keys.generate_key(stream)
-        identity = create_identity(keys, stream, passphrase)
-        create_secret(node_file, node_keys.private_file(node), stream, passphrase)
+        if not node_file.exists():
+            drawn = node_keys.private_file(node_keys.generate_key(stream))
+            create_secret(node_file, drawn, stream, passphrase)
+        if not keys.exists():
+            create_identity(keys, stream, passphrase)
+        node = node_keys.read_private(read_secret(node_file, lambda: passphrase))
+        identity = read_identity(keys, lambda: passphrase)
         _write(node_file.with_name(node_file.name + PUBLIC), _line(node_keys.public_line(node)))
         request = Enrolment.make(name, identity, node, before)
         _write(request_file, request.to_bytes())
@@ -161,7 +203,7 @@ class Home:
     def _checked(self, bundle: Proposal, now: int) -> Shown:
         pin = self.pin
         # A crash may have left the approved one where it waited for approval.
-        seen = [one for one in map(self._bundle, (BUNDLE, PENDING)) if one is not None]
+        seen = [one for one in (self._bundle(BUNDLE), self._waiting()) if one is not None]
         approved = next((one for one in seen if pin and one.digest == pin.charter), None)
         before: Charter | None = None
         retired: tuple[bytes, ...] = ()
@@ -186,7 +228,7 @@ class Home:
         require_no_return(charter, retired)
         same = approved is not None and bundle.digest == approved.digest
         shrinks = before is not None and only_shrinks(before, charter)
-        return Shown(charter, before, in_force=same or shrinks)
+        return Shown(charter, before, same or shrinks, bundle.digest)
 
     def _standing(self, approved: Charter) -> Charter:
         """Return the approved charter after the revocations that the ledger noted."""
@@ -202,7 +244,10 @@ class Home:
         _write(self.path / AUTHORITY, charter.authority.encode())
         self._take_new_keys(charter)
         _write(self.path / PIN, Pin.of(bundle, retired).to_bytes())
-        (self.path / PENDING).replace(self.path / BUNDLE)
+        # What was read, whatever lies by now where it waited.
+        _write(self.path / BUNDLE, bundle.to_bytes())
+        if self._waiting() == bundle:
+            (self.path / PENDING).unlink()
 
     def _take_new_keys(self, charter: Charter) -> None:
         """Put rotated keys in place of the old, which nothing is left of."""
@@ -229,6 +274,14 @@ class Home:
             return Proposal.from_bytes((self.path / name).read_bytes())
         except FileNotFoundError:
             return None
+        except ConsentError as error:
+            raise MalformedError(f"{self.path / name}: {error}") from error
+
+    def _waiting(self) -> Proposal | None:
+        """Return the bundle that waits for approval; a damaged one keeps no other out."""
+        with suppress(ConsentError):
+            return self._bundle(PENDING)
+        return None
 
 
 def read_pin(home: Path) -> Pin | None:

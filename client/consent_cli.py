@@ -14,8 +14,9 @@ from client.consent import COMING, KEYS, REQUEST, Home, Shown
 from client.keys import read_identity
 from client.limits import table_epsilon
 from client.trail import institution_trail
+from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment
-from common.console import tell
+from common.console import confirmed, tell
 from common.crypto.roster import Identity, Roster
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
@@ -77,21 +78,39 @@ def join(
         return
     typer.echo(
         "Compare the fingerprints with the operators and members, not by the way this file came."
-        "\nThen: fedprune-client approve"
+        f"\nThen: fedprune-client approve {mark_of(shown.digest)}"
     )
 
 
-def approve(home: Folder = HERE) -> None:
-    """Approve the bundle that was joined by: pin its plan, roster, authority and address."""
+def approve(
+    mark: Annotated[
+        str, typer.Argument(help="How `all of this` began where it was read; else it is asked for.")
+    ] = "",
+    home: Folder = HERE,
+) -> None:
+    """Approve the bundle that was read: pin its plan, roster, authority and address."""
     place = _home(home)
+
+    def require_read(shown: Shown) -> None:
+        _tell_charter(shown, place.name)
+        require_meant(shown.digest, mark, lambda: confirmed("Approve all of this?"))
+
     with refusals_noted(place.trail, "approval"):
-        shown = place.approve(int(time.time()))
-    _tell_charter(shown, place.name)
+        place.approve(int(time.time()), require_read)
     typer.echo("Approved: it holds from the next round.")
 
 
-def rotate(home: Folder = HERE) -> None:
+def rotate(
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Give up new keys that were not admitted.")
+    ] = False,
+    home: Folder = HERE,
+) -> None:
     """Make new keys and a request for them; they take the old ones' place once approved."""
+    if discard:
+        gone = Home(home).discard()
+        typer.echo(f"Erased: {', '.join(gone) or 'nothing, no new keys wait'}.")
+        return
     choose = cache(new_passphrase)
     request = Home(home).rotate(_stream(), choose)
     _note_keys(home, request, read_identity(home / f"{COMING}{KEYS}", choose))

@@ -72,7 +72,8 @@ class Database(BaseModel):
     told in the URL.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Not even a traceback repeats what may be a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: Annotated[str, Field(repr=False)]
     query: Annotated[str, Field(repr=False)]

@@ -3,7 +3,7 @@
 import ssl
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import httpx
 from client.config import ServerConfig, load_config, load_institution
 from client.consent import read_pin
 from common import checkup
-from common.checkup import BAD, GOOD, NOTE, SKEW_SECONDS, SOON, Finding
+from common.checkup import BAD, GOOD, SKEW_SECONDS, Finding
 from common.errors import ConfigError, FedpruneError
-from common.processes import is_up
 
 CONNECT_SECONDS = 10.0
+SQLITE = b"SQLite format 3\0"
+"""How each of its files begins."""
 
 
 def examine(home: Path, now: datetime) -> Iterator[Finding]:
@@ -39,7 +40,7 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
         yield from _server(home, config.server)
     yield from _consent(home, now)
     yield from _data(home)
-    running = "`up` runs" if is_up(home) else "`up` does not run"
+    running = "`up` runs" if checkup.runs(home) else "`up` does not run"
     yield Finding("processes", GOOD, running)
 
 
@@ -74,19 +75,32 @@ def _consent(home: Path, now: datetime) -> Iterator[Finding]:
     """Look at what was approved by a bundle; who names plan and roster by hand has none."""
     if (pin := read_pin(home)) is None:
         return
-    ends = datetime.fromtimestamp(pin.expires, UTC)
     remedy = "have the operators publish anew, join that bundle and approve it"
-    if ends <= now:
-        yield Finding("consent", BAD, f"expired on {ends:%Y-%m-%d}", remedy)
+    yield from checkup.consent(pin.expires, now, remedy)
+
+
+def _ledger(file: Path) -> Iterator[Finding]:
+    """Look at the ledger without opening it, which would write: `ledger verify` looks closely."""
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(len(SQLITE))
+    except FileNotFoundError:
+        yield Finding("ledger", GOOD, f"{file.name} is not there: the first round makes it")
+    except OSError as error:
+        remedy = "give this user the right to read and write it"
+        yield Finding("ledger", BAD, f"{file}: {error.strerror}", remedy)
     else:
-        soon = ends - now < SOON
-        state, remedy = (NOTE, remedy) if soon else (GOOD, "")
-        yield Finding("consent", state, f"holds until {ends:%Y-%m-%d}", remedy)
+        if begins in (b"", SQLITE):
+            yield Finding("ledger", GOOD, f"{file.name} is there")
+        else:
+            said = f"{file} holds no ledger"
+            yield Finding("ledger", BAD, said, "restore the latest backup that verifies")
 
 
 def _data(home: Path) -> Iterator[Finding]:
     try:
-        institution = load_institution(home / "client.toml")
+        institution = load_institution(home / "client.toml", looking=True)
+        yield from _ledger(home / load_config(home / "client.toml").ledger.file)
         yield Finding("plan", GOOD, f"{institution.plan.name}, {institution.plan.digest()}")
         rows = institution.splits
     except FedpruneError as error:

@@ -13,6 +13,7 @@ import httpx
 
 from client.config import load_config
 from common.console import log_to_file
+from common.errors import FedpruneError
 from common.status import ASK_SECONDS, Part, ready, running, serve
 
 READY = "executor"
@@ -24,14 +25,10 @@ SERVER_SECONDS = 30.0
 class Look:
     """Looks at the processes of the institution in ``home``, and at times for its server."""
 
-    def __init__(
-        self, home: Path, server: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """``server`` is the address of its public port."""
-        self._state, self._clock = home / "state", clock
-        trusted = ssl.create_default_context(cafile=home / "ca.pem")
-        self._client = httpx.Client(verify=trusted, timeout=ASK_SECONDS, trust_env=False)
-        self._url, self._due = f"https://{server}/health", 0.0
+    def __init__(self, home: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Ask nobody yet."""
+        self._home, self._state, self._clock = home, home / "state", clock
+        self._due = 0.0
         self._server = Part(False, "was not asked yet", vital=False)
 
     def __call__(self) -> dict[str, Part]:
@@ -46,19 +43,25 @@ class Look:
         }
 
     def _ask(self) -> Part:
+        # Both are approved anew at times.
         try:
-            reply = self._client.get(self._url)
-        except httpx.TransportError as error:
+            server = load_config(self._home / "client.toml").server
+            trusted = ssl.create_default_context(cafile=self._home / "ca.pem")
+            if server is None:
+                return Part(False, "is not known: nothing is approved", vital=False)
+            url = f"https://{server.address}/health"
+            reply = httpx.get(url, verify=trusted, timeout=ASK_SECONDS, trust_env=False)
+        except (httpx.TransportError, FedpruneError, OSError) as error:
             return Part(False, f"does not answer: {type(error).__name__}", vital=False)
         return Part(reply.is_success, f"answers {reply.status_code}", vital=False)
 
 
-def main(folder: str, server: str) -> None:
+def main(folder: str) -> None:
     """Tell until SIGTERM how the institution in ``folder`` stands."""
     log_to_file()
     home = Path(folder)
     config = load_config(home / "client.toml")
-    serve(home / "state", config.monitoring, Look(home, server), {})
+    serve(home / "state", config.monitoring, Look(home), {})
 
 
 if __name__ == "__main__":

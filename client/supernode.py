@@ -15,9 +15,11 @@ heartbeats for good, while it went on asking for messages that no one sends to a
 """
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -126,8 +128,14 @@ def explained(record: logging.LogRecord) -> bool:
     return True
 
 
+def read_from_files(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with what the files hold that ``@FILE`` names: it may have changed."""
+    return [Path(one[1:]).read_text() if one.startswith("@") else one for one in arguments]
+
+
 def main() -> None:
     """Run ``flower-supernode`` on this process' arguments."""
+    sys.argv[1:] = read_from_files(sys.argv[1:])
     logging.getLogger("flwr").addFilter(explained)
     look_again_after(pull_objects, BUSY_SECONDS)
     flower = vars(start_client_internal)

@@ -1,18 +1,19 @@
 """`fedprune-client up`: the SuperNode and, beside it, the executor; both only call out."""
 
+import logging
 import os
 import socket
 import sys
 from functools import partial
 from pathlib import Path
 
-from client.config import ServerConfig, load_config
-from client.consent import AUTHORITY, NODE_KEY
+from client.config import load_config
+from client.consent import AUTHORITY, NODE_KEY, PIN
 from client.keys import read_identity
 from common import status
 from common.console import log_to_file
 from common.entropy import SystemEntropy
-from common.errors import ConfigError
+from common.errors import ConfigError, FedpruneError
 from common.handover import AskedOnce, Handover
 from common.processes import (
     Child,
@@ -23,26 +24,53 @@ from common.processes import (
 )
 from common.secret_files import DATA_PASSWORD, PASSPHRASE, read_secret
 
+log = logging.getLogger("fedprune.up")
+
 LOOPBACK = "127.0.0.1"
 SECRET_BYTES = 32
 
 
-def children(home: Path, server: ServerConfig, port: int, passphrase: AskedOnce) -> list[Child]:
+class Whereabouts:
+    """Notes in a file where the approved server is, for what starts again when it has moved."""
+
+    def __init__(self, home: Path) -> None:
+        """Note where it is now; ``file`` is read by the SuperNode at each start."""
+        self.file = home / "state" / "server"
+        self._settings, self._pin = home / "client.toml", home / PIN
+        self._seen: list[int] = []
+        self()
+
+    def __call__(self) -> None:
+        """Look, if the files that say so have changed; what cannot be read says nothing."""
+        files = [file for file in (self._settings, self._pin) if file.exists()]
+        try:
+            if self._seen == (seen := [file.stat().st_mtime_ns for file in files]):
+                return
+            self._seen, server = seen, load_config(self._settings).server
+        except (FedpruneError, OSError) as error:
+            log.warning("the server is looked for where it was: %s", error)
+            return
+        known = self.file.read_text() if self.file.exists() else ""
+        if server is not None and server.address != known:
+            write_secret(self.file, server.address.encode())
+
+
+def children(home: Path, whereabouts: Path, port: int, passphrase: AskedOnce) -> list[Child]:
     """Return the institution's processes; ``port`` is of loopback, where they meet.
 
-    The executor reads its keys itself, and anew when they change. The SuperNode, which speaks to
+    ``whereabouts`` holds the server's address. The executor reads its keys itself, and anew when they change. The SuperNode, which speaks to
     the outside, has no more than its own.
 
     Raises:
         ConfigError: the SuperNode's key cannot be read, or not under this passphrase.
     """
     own, authority = home / NODE_KEY, home / AUTHORITY
-    key = Handover(partial(read_secret, own, passphrase), own, authority)
+    key = Handover(partial(read_secret, own, passphrase), own, authority, whereabouts)
     secret = str(home / "state" / "executor.secret")
     # Not from the folder it happens to run in: only installed code.
     python = (sys.executable, "-P", "-m")
     node = (
-        *(*python, "client.supernode", "--superlink", server.address),
+        *(*python, "client.supernode", "--superlink", f"@{whereabouts}"),
         *("--root-certificates", str(authority)),
         *("--auth-supernode-private-key", key.path),
         *("--host", LOOPBACK, "--port", str(port)),
@@ -60,7 +88,7 @@ def children(home: Path, server: ServerConfig, port: int, passphrase: AskedOnce)
             **{name: held for name, held in os.environ.items() if name.startswith(DATA_PASSWORD)},
         },
     )
-    health = Child(status.NAME, (*python, "client.health", str(home), server.address))
+    health = Child(status.NAME, (*python, "client.health", str(home)))
     return [Child("supernode", node, handed=key), executor, health]
 
 
@@ -83,6 +111,8 @@ def up(home: Path) -> None:
         with socket.socket() as probe:
             probe.bind((LOOPBACK, 0))
             port = int(probe.getsockname()[1])
-        kept = children(home, config.server, port, passphrase)
+        whereabouts = Whereabouts(home)
+        kept = children(home, whereabouts.file, port, passphrase)
         log_to_file()
-        Supervisor(kept, home / "logs", flower_environment(home), state=home / "state").run()
+        environment, state = flower_environment(home), home / "state"
+        Supervisor(kept, home / "logs", environment, whereabouts, state=state).run()

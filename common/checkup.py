@@ -1,13 +1,15 @@
 """What both `doctor` commands look at, and how they say what they found."""
 
+import ctypes
 import json
+import os
 import platform
 import shutil
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +17,9 @@ import typer
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from common.console import errors
+from common.console import errors, printable
 from common.errors import ConfigError, FedpruneError
+from common.processes import is_up
 
 FLOWER = "1.41.0"
 """The version whose APIs this project was tested with.
@@ -27,8 +30,14 @@ own major and minor version.
 
 FREE_BYTES = 1 << 30
 SOON = timedelta(days=30)
+CONSENT_SOON = timedelta(days=14)
+"""Before consent ends: time to publish anew, and for all members to approve."""
+
 SKEW_SECONDS = 5.0
 """Flower refuses a SuperNode whose clock is ahead by more."""
+
+_UNSYNCHRONISED = 5
+"""TIME_ERROR of adjtimex(2)."""
 
 BAD, NOTE, GOOD = "bad", "note", "good"
 
@@ -51,9 +60,9 @@ def show(findings: Iterable[Finding], *, as_json: bool = False) -> None:
     else:
         width = max(len(finding.what) for finding in found)
         for finding in found:
-            typer.echo(f"{finding.state:4}  {finding.what:{width}}  {finding.said}")
+            typer.echo(printable(f"{finding.state:4}  {finding.what:{width}}  {finding.said}"))
             if finding.remedy:
-                errors.print(f"      {finding.what}: {finding.remedy}", markup=False)
+                errors.print(printable(f"      {finding.what}: {finding.remedy}"), markup=False)
     if bad := [finding.what for finding in found if finding.state == BAD]:
         raise FedpruneError(f"not ready: {', '.join(bad)}")
 
@@ -76,11 +85,12 @@ def disk(folder: Path) -> list[Finding]:
     """Look for room and for the right to write in ``folder``."""
     try:
         free = shutil.disk_usage(folder).free
-        probe = folder / ".doctor"
-        probe.write_bytes(b"")
-        probe.unlink()
     except OSError as error:
         said = f"{folder}: {error.strerror}"
+        return [Finding("disk", BAD, said, "name the folder by --home")]
+    # Asked, not tried: whoever looks may be another user than `up`, and leaves nothing behind.
+    if not os.access(folder, os.W_OK | os.X_OK):
+        said = f"{folder}: this user may not write there"
         return [Finding("disk", BAD, said, f"give this user the right to write in {folder}")]
     said = f"{free / (1 << 30):.1f} GiB free in {folder}"
     if free < FREE_BYTES:
@@ -117,6 +127,43 @@ def certificate(path: Path, now: datetime, renewal: str) -> list[Finding]:
     if ends - now < SOON:
         return [Finding(path.name, NOTE, said, renewal)]
     return [Finding(path.name, GOOD, said)]
+
+
+def consent(expires: int, now: datetime, remedy: str) -> list[Finding]:
+    """Look whether consent that ``expires`` at a Unix time still holds."""
+    ends = datetime.fromtimestamp(expires, UTC)
+    if ends <= now:
+        return [Finding("consent", BAD, f"expired on {ends:%Y-%m-%d}", remedy)]
+    said = f"holds until {ends:%Y-%m-%d}"
+    if ends - now < CONSENT_SOON:
+        return [Finding("consent", NOTE, said, remedy)]
+    return [Finding("consent", GOOD, said)]
+
+
+def clock() -> list[Finding]:
+    """Ask the kernel whether this machine's clock is held to the time of others."""
+    remedy = "have it set by NTP: calls are signed with the time, and certificates have dates"
+    if (state := _clock_state()) is None:
+        return [Finding("clock", NOTE, "this system does not say whether it is right", remedy)]
+    if state == _UNSYNCHRONISED:
+        return [Finding("clock", NOTE, "nothing sets it, says the kernel", remedy)]
+    return [Finding("clock", GOOD, "set by NTP or the like, says the kernel")]
+
+
+def _clock_state() -> int | None:
+    """Return what adjtimex(2) says when it is to change nothing, if there is such a call."""
+    try:
+        adjtimex = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return None
+    # A struct timex of zeros: no mode asks for a change. Twice as long as any kernel's.
+    state = int(adjtimex(ctypes.create_string_buffer(512)))
+    return state if state >= 0 else None
+
+
+def runs(home: Path) -> bool:
+    """Say whether an `up` holds ``home``, and make no folder for the answer."""
+    return (home / "state").is_dir() and is_up(home)
 
 
 def issued(path: Path, authority: Path) -> list[Finding]:

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -73,6 +74,11 @@ def tell(facts: Iterable[tuple[str, str]]) -> None:
         typer.echo(f"{name:{width}}  {value}")
 
 
+def confirmed(question: str) -> bool:
+    """Ask the person at the terminal; nobody there says no."""
+    return sys.stdin.isatty() and typer.confirm(question)
+
+
 def warn(warnings: Iterable[str]) -> None:
     """Say loudly, one line each, what whoever runs the command should know."""
     for warning in warnings:
@@ -85,11 +91,23 @@ def log_to_console() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
 
 
+class OneLine(logging.Formatter):
+    """A line for each record: parts of it come from others, who might add lines of their own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Return a traceback, whose lines are indented under the record's."""
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
+
+
 def log_to_file() -> None:
     """Log what a process that runs for months does, for a file or systemd's journal."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("fedprune").setLevel(logging.INFO)
 
 

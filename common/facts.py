@@ -15,7 +15,7 @@ def facts_of(plan: Plan) -> dict[str, str]:
         "planned_epsilon": f"{plan.privacy.epsilon}",
         "delta": f"{plan.privacy.delta:g}",
         "unit": unit_of(plan),
-        "held_by_many": _sum_of(plan),
+        "held_by_many": sum_of(plan),
         "noise": plan.privacy.noise if private else "none",
         "noise_source": NOISE_SOURCE if private else "none",
         "evaluation": evaluation_of(plan),
@@ -24,7 +24,7 @@ def facts_of(plan: Plan) -> dict[str, str]:
     }
 
 
-def _sum_of(plan: Plan) -> str:
+def sum_of(plan: Plan) -> str:
     """Say what whoever is in several institutions' tables spends."""
     if plan.privacy.epsilon == "none":
         return "no epsilon"

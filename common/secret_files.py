@@ -8,11 +8,13 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from errno import EEXIST
 from pathlib import Path
 from typing import Final
 
 from common.console import warn
 from common.crypto.locking import is_locked, lock, unlock
+from common.durable import PARTIAL, sync_directory
 from common.entropy import Stream
 from common.errors import ConfigError
 
@@ -73,18 +75,26 @@ def new_passphrase() -> str:
 
 
 def create_secret(path: Path, secret: bytes, stream: Stream, passphrase: str = "") -> None:
-    """Write a secret to a new file of mode 0600; ``stream`` salts the passphrase, if any.
+    """Write a secret, whole or not at all, to a new file of mode 0600.
+
+    ``stream`` salts the passphrase, if any.
 
     Raises:
         ConfigError: the file exists, or cannot be written.
     """
     data = lock(secret, passphrase, stream) if passphrase else secret
+    partial = path.with_name(path.name + PARTIAL)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+        if path.exists():
+            raise FileExistsError(EEXIST, os.strerror(EEXIST))
+        erase(partial)  # What a crash left of one.
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        partial.rename(path)
+        sync_directory(path.parent)
     except OSError as error:
         raise ConfigError(f"{path}: keys cannot be written: {error.strerror}") from error
 

@@ -19,7 +19,7 @@ from common.segments import require_releasable
 from common.trail.interface import Trail, Untold
 from server.adverts import Adverts
 from server.exchange import Exchange
-from server.home import standing_roster
+from server.home import ServerHome, standing_roster
 from server.model import GlobalModel
 from server.record import Record, RunRecord, Unrecorded
 from server.rounds import RoundReport, initial_model, run_rounds
@@ -113,15 +113,18 @@ def _from_run_config(context: Context) -> Task:
     for warning in warnings_of(plan):
         log.warning(warning)
     roster, refresh = None, None
+    adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
     if plan.aggregation.kind == "secure":
         file = Path(str(context.run_config[ROSTER_KEY]))
 
         def refresh() -> Roster:
-            return standing_roster(file, plan, int(time.time()))
+            roster = standing_roster(file, plan, int(time.time()))
+            known = adverts.of(roster)
+            ServerHome(file.parent).settle({roster.member(name).signing_public for name in known})
+            return roster
 
         roster = refresh()
     out = Path(str(context.run_config[OUT_KEY]))
-    adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
     trail = server_trail(Path(str(context.run_config[STATE_KEY])).parent)
     record = RunRecord(out, plan, roster, trail)
     return Task(plan, record.keep, roster, adverts, record.finish, record, refresh, trail)

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from common.address import Address, split_address
 from common.entropy import Stream
 from common.errors import ConfigError
 from common.parsing import read_toml
@@ -49,19 +50,19 @@ class Public(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    address: str = Field(pattern=r"^[^:/\s]+:[1-9][0-9]{0,4}$")
+    address: Address
     listen: str = "0.0.0.0"  # noqa: S104 - the fleet API is there to be reached
     monitoring: Monitoring = Monitoring()
 
     @property
     def host(self) -> str:
         """The name or number that institutions dial."""
-        return self.address.partition(":")[0]
+        return split_address(self.address)[0]
 
     @property
     def port(self) -> int:
         """The public port."""
-        return int(self.address.partition(":")[2])
+        return split_address(self.address)[1]
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from pathlib import Path
 from cryptography import x509
 
 from common import checkup
+from common.address import join_address
 from common.checkup import BAD, GOOD, NOTE, Finding
+from common.consent.acts import charter_of
 from common.crypto.locking import is_locked
-from common.errors import ConfigError
+from common.errors import ConfigError, FedpruneError
 from common.handover import AskedOnce
-from common.processes import is_up
 from common.secret_files import read_secret
 from server.certificates import identity_pem
 from server.desk import Public, read_public
-from server.home import AUTHORITY, CERTIFICATE, SERVER_KEY
+from server.home import AUTHORITY, BUNDLE, CERTIFICATE, SERVER_KEY, ServerHome
 
 RENEWAL = "have a new one issued: fedprune-server rotate"
 SUCCESSION = "have another follow: fedprune-server rotate --authority, then publish"
@@ -28,6 +29,7 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
     """Yield a finding for each thing looked at."""
     yield from checkup.versions()
     yield from checkup.disk(home)
+    yield from checkup.clock()
     yield from checkup.certificate(home / AUTHORITY, now, SUCCESSION)
     yield from checkup.certificate(home / CERTIFICATE, now, RENEWAL)
     for name in ("ca.key", "server.key", "operator.key"):
@@ -42,6 +44,7 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
     yield from _named(home / "server.pem", public)
     yield from _port(home, public)
     yield from _members(home)
+    yield from _consent(home, now)
 
 
 def _pair(home: Path) -> Iterator[Finding]:
@@ -77,16 +80,30 @@ def _named(path: Path, public: Public) -> Iterator[Finding]:
 
 
 def _port(home: Path, public: Public) -> Iterator[Finding]:
-    where = f"{public.listen}:{public.port}"
-    if is_up(home):
+    where = join_address(public.listen, public.port)
+    if checkup.runs(home):
         yield Finding("port", GOOD, f"`up` runs and holds {where}")
         return
     try:
-        with socket.create_server((public.listen, public.port)):
+        family = socket.AF_INET6 if ":" in public.listen else socket.AF_INET
+        with socket.create_server((public.listen, public.port), family=family):
             yield Finding("port", GOOD, f"{where} is free")
     except OSError as error:
         remedy = "stop what listens there, or give server.toml another address"
         yield Finding("port", BAD, f"{where}: {error.strerror}", remedy)
+
+
+def _consent(home: Path, now: datetime) -> Iterator[Finding]:
+    try:
+        bundle = ServerHome(home).bundle
+    except FedpruneError as error:
+        yield Finding("consent", BAD, f"{BUNDLE}: {error}", "restore it from the backup")
+        return
+    if bundle is None:
+        yield Finding("consent", NOTE, "nothing was published", "fedprune-server publish")
+    else:
+        remedy = "fedprune-server publish, and have every member join and approve that"
+        yield from checkup.consent(charter_of(bundle).expires, now, remedy)
 
 
 def _members(home: Path) -> Iterator[Finding]:

@@ -117,9 +117,9 @@ class Exchange:
             strays |= {speaker.name for speaker in self._foreign.values()}
             for node, reply in replies.items():
                 if reply.name not in names or reply.name in self._nodes:
-                    log.warning("%s is no member, or is here twice: left out", reply.name)
+                    log.warning("%.99s is no member, or is here twice: left out", reply.name)
                 elif reply.plan_hash != plan_hash:
-                    log.warning("%s approved another plan, %s", reply.name, reply.plan_hash)
+                    log.warning("%s approved another plan, %.99s", reply.name, reply.plan_hash)
                     strays.add(reply.name)
                 else:
                     self._nodes[reply.name] = node
@@ -219,7 +219,7 @@ class Exchange:
 
     def _parse(self, message: Message, expected: type[M], name: str) -> M | None:
         if message.has_error():
-            log.info("%s is gone: %s", name, message.error.reason)
+            log.info("%s is gone: %.99s", name, message.error.reason)
             return None
         try:
             if wire.kind_of(message.content) == wire.Refusal.kind:

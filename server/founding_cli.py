@@ -8,10 +8,11 @@ import tomli_w
 import typer
 
 from common.consent.acts import Charter, Proposal, charter_of
+from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment, require_name
 from common.consent.operators import Operators
 from common.consent.refusals import MalformedError
-from common.console import tell
+from common.console import confirmed, tell
 from common.crypto.keys import KEY_SIZE, verifying_key
 from common.durable import write_atomically
 from common.entropy import Stream, SystemEntropy
@@ -84,7 +85,7 @@ def init(  # noqa: PLR0913, PLR0917
     """Found a federation: an authority, a server certificate, an operator's key, a plan to fill."""
     settings = validated(
         Settings.model_validate,
-        {"name": name, "address": address, "operator": operator},
+        {"name": name, "address": address, "operator": operator} | _listening(address),
         "the options",
         ConfigError,
     )
@@ -178,10 +179,17 @@ def expire(home: Folder = HERE) -> None:
     _propose(place, proposal, f"expire-{_number(proposal)}")
 
 
-def sign(file: File, home: Folder = HERE) -> None:
-    """Add this operator's signature to a proposal; show it first."""
+def sign(
+    file: File,
+    mark: Annotated[
+        str, typer.Argument(help="How `all of this` began where it was read; else it is asked for.")
+    ] = "",
+    home: Folder = HERE,
+) -> None:
+    """Add this operator's signature to a proposal, once it is the one that was read."""
     proposal = _read(file)
     _tell_proposal(proposal)
+    require_meant(proposal.digest, mark, lambda: confirmed("Sign all of this?"))
     signed = founding.countersigned(proposal, home / OPERATOR_KEY)
     write_atomically(file, signed.to_bytes())
     typer.echo(f"Signed: {len(signed.signatures)} signatures. At the server: apply {file.name}")
@@ -252,7 +260,7 @@ def _propose(place: ServerHome, proposal: Proposal, name: str) -> None:
     write_atomically(file, proposal.to_bytes())
     typer.echo(
         f"Not in effect: {missing} more of the operators must sign. Have them run fedprune-server"
-        f" sign {file.name}, then apply it here.\n{file}"
+        f" sign {file.name} {mark_of(proposal.digest)}, then apply it here.\n{file}"
     )
 
 
@@ -282,6 +290,11 @@ def _read(file: Path) -> Proposal:
 
 def _number(proposal: Proposal) -> int:
     return charter_of(proposal).sequence
+
+
+def _listening(address: str) -> dict[str, str]:
+    # A port of all IPv4 addresses is not reached by an IPv6 one.
+    return {"listen": "::"} if address.startswith("[") else {}
 
 
 def _stream() -> Stream:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import httpx
 
+from common.address import join_address
 from common.console import log_to_file
 from common.status import ASK_SECONDS, Part, ready, running, serve
 from server.desk import LOOPBACK, Public, read_public
 
-EVERY = "0.0.0.0"  # noqa: S104 - compared with, not bound
+EVERY = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - compared with, not bound
+"""Where on this machine a port of all its addresses is reached."""
 READY = "serverapp"
 
 
@@ -25,8 +27,8 @@ class Look:
 
     def __call__(self) -> dict[str, Part]:
         """Return the server's parts as they are now."""
-        host = LOOPBACK if self._public.listen == EVERY else self._public.listen
-        gateway = f"{host}:{self._public.port}"
+        host = EVERY.get(self._public.listen, self._public.listen)
+        gateway = join_address(host, self._public.port)
         return {
             "superlink": self._answers("superlink", self._desk, self._superlink),
             # The certificate is made out to the name that institutions dial.

@@ -1,7 +1,7 @@
 """The server's folder: who was admitted, who was, and the charter that was published last."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from common.consent.acts import Address, Charter, Proposal, charter_of
+from common.address import Address, split_address
+from common.consent.acts import Charter, Proposal, charter_of
 from common.consent.enrolment import Enrolment, MemberName
 from common.consent.operators import Operators
 from common.crypto.roster import Roster
@@ -30,6 +31,9 @@ MEMBERS, FORMER, PROPOSALS = "members", "members/former", "proposals"
 PUBLIC: Final = ".pub"
 """Ends the file of a node's public key, as ``flwr supernode register`` takes it."""
 
+BEFORE: Final = f".before{PUBLIC}"
+"""Ends that of the key which a member goes on with until it has approved its new ones."""
+
 
 class Settings(BaseModel):
     """``server.toml``: the federation's name, the server's public address, who operates here."""
@@ -45,7 +49,7 @@ class Settings(BaseModel):
     @property
     def host(self) -> str:
         """The address without its port, as a certificate names it."""
-        return self.address.rpartition(":")[0].strip("[]")
+        return split_address(self.address)[0]
 
 
 class _Draft(BaseModel):
@@ -128,32 +132,41 @@ class ServerHome:
         )
 
     def admit(self, request: Enrolment) -> None:
-        """Make a request's keys those of its member; keys they replace are former ones."""
-        if request.name in self.members:
-            self.retire(request.name)
-        folder = self.path / MEMBERS
-        write_atomically(folder / f"{request.name}{PUBLIC}", f"{request.node_public}\n".encode())
-        write_atomically(folder / f"{request.name}.json", request.to_bytes())
+        """Make a request's keys those of its member; keys they replace are former ones.
+
+        The member's node may connect by the key it had until `settle`.
+        """
+        folder, name = self.path / MEMBERS, request.name
+        if (replaced := self.members.get(name)) is not None:
+            write_atomically(folder / f"{name}{BEFORE}", f"{replaced.node_public}\n".encode())
+            write_atomically(self._former(replaced, ".json"), replaced.to_bytes())
+        write_atomically(folder / f"{name}{PUBLIC}", f"{request.node_public}\n".encode())
+        write_atomically(folder / f"{name}.json", request.to_bytes())
 
     def retire(self, name: str) -> None:
         """Put a member's keys among the former ones."""
-        was = f"{name}-{self.members[name].member.signing_public.hex()[:16]}"
-        folder, former = self.path / MEMBERS, self.path / FORMER
+        folder, member = self.path / MEMBERS, self.members[name]
+        (folder / f"{name}{BEFORE}").unlink(missing_ok=True)
         # The enrolment last: until then the member is one.
         for end in (PUBLIC, ".json"):
-            (folder / f"{name}{end}").rename(former / f"{was}{end}")
+            (folder / f"{name}{end}").rename(self._former(member, end))
 
-    def node_keys(self) -> tuple[dict[str, Path], list[Path]]:
-        """Return the public key files of the members' nodes by name, and those no longer valid.
+    def settle(self, signed: Container[bytes]) -> None:
+        """Shut out the nodes' earlier keys of members that use their present ones.
 
-        A SuperLink registers the first and unregisters the second: when it starts, and whenever
-        they change.
+        Args:
+            signed: Signing keys by which members have signed in a round: they approved them.
         """
-        folder = self.path / MEMBERS
-        return (
-            {name: folder / f"{name}{PUBLIC}" for name in self.members},
-            sorted((self.path / FORMER).glob(f"*{PUBLIC}")),
-        )
+        earlier = sorted((self.path / MEMBERS).glob(f"*{BEFORE}"))
+        members = self.members if earlier else {}
+        for file in earlier:
+            member = members.get(file.name.removesuffix(BEFORE))
+            if member is None or member.member.signing_public in signed:
+                file.unlink(missing_ok=True)
+
+    def _former(self, member: Enrolment, end: str) -> Path:
+        was = f"{member.name}-{member.member.signing_public.hex()[:16]}"
+        return self.path / FORMER / f"{was}{end}"
 
     def _enrolments(self, folder: str) -> Iterator[Enrolment]:
         for file in sorted((self.path / folder).glob("*.json")):

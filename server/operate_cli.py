@@ -1,7 +1,7 @@
 """`fedprune-server up|start|resume|status|stop|logs|doctor|healthcheck`: from day to day."""
 
 import csv
-import sys
+import re
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import errors
+from common.console import errors, printable
 from common.errors import ConfigError, FedpruneError
 from common.plan import load_plan
 
 POLL_SECONDS = 0.5
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 Home = Annotated[Path, typer.Option("--home", help="The server's directory.")]
 HERE = Path()
@@ -140,7 +141,7 @@ def status(home: Home = HERE) -> None:
         shown.add_row(name, state, str(_rounds(home, name)), tries[0].began[:19])
     console.print(shown)
     for line in notes:
-        console.print(line)
+        console.print(printable(line))
 
 
 def stop(
@@ -171,7 +172,9 @@ def logs(
     if name not in known:
         raise ConfigError(f"no log {name!r}; known: {', '.join(known) or 'none yet'}")
     with (home / "logs" / f"{name}.log").open(errors="replace") as file:
-        sys.stdout.writelines(deque(file, lines))
+        for line in deque(file, lines):
+            # Colours go; whatever else steers a terminal becomes blank.
+            typer.echo(printable(_COLOUR.sub("", line.rstrip("\n"))))
 
 
 def doctor(

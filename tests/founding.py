@@ -13,6 +13,7 @@ import tomli_w
 
 from client.cli import main as client_main
 from common.consent.acts import Proposal
+from common.consent.agreement import MARK, mark_of
 from common.secret_files import create_secret
 from server.cli import main as server_main
 from server.home import ServerHome
@@ -57,8 +58,13 @@ class Federation:
 
     def agree(self, name: str) -> Outcome:
         """Have the second operator sign a proposal, and the first apply it."""
-        good(self.operate("sign", self.proposal(name), home="bob"))
+        good(self.sign(name))
         return self.operate("apply", self.proposal(name))
+
+    def sign(self, name: str, home: str = "bob") -> Outcome:
+        """Have an operator sign a proposal that he has read."""
+        file = self.proposal(name)
+        return self.operate("sign", file, mark_of(read(file).digest), home=home)
 
     def act(self, name: str, command: str, *arguments: object) -> None:
         """Have both operators do something."""
@@ -79,7 +85,13 @@ class Federation:
         """Have members join by the latest bundle and approve it."""
         for name in names:
             good(self.do(name, "join", self.bundle))
-            good(self.do(name, "approve"))
+            good(self.consent(name))
+
+    def consent(self, name: str) -> Outcome:
+        """Have a member approve the bundle that lies there, as if it had been read."""
+        pending = self.at(name) / "pending.json"
+        mark = mark_of(read(pending).digest) if pending.exists() else "0" * MARK
+        return self.do(name, "approve", mark)
 
     def copy_to(self, path: Path) -> "Federation":
         """Return the same federation elsewhere."""

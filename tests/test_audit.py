@@ -182,7 +182,7 @@ def test_a_log_that_cannot_be_written_keeps_the_act_from_being_done(ran: Federat
     (ran.server / "audit" / "log.jsonl").write_bytes(b"")
     members = ran.home.members.keys()
     good(ran.operate("revoke", "birch"))
-    good(ran.operate("sign", ran.proposal("revoke-birch"), home="bob"))
+    good(ran.sign("revoke-birch"))
     assert ran.operate("apply", ran.proposal("revoke-birch")).code == 8
     assert ran.home.members.keys() == members
     shutil.rmtree(ran.at("cedar") / "audit")

@@ -6,17 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from flwr.app import Context, RecordDict
+from flwr.app.user_config import UserConfig
 
 from client import consent
 from client.app import build_app
 from client.config import load_institution
 from client.consent import Home
+from client.executor import Approved
 from client.keys import read_identity
 from client.stages import Institution
+from common.consent.agreement import mark_of
+from common.consent.enrolment import Enrolment
 from common.consent.refusals import ExpiredError, NotApprovedError
 from common.crypto.node_keys import read_private
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
+from server.app import _from_run_config
 from server.exchange import Exchange
 from server.home import standing_roster
 from server.rounds import initial_model, run_rounds
@@ -104,7 +110,7 @@ def test_a_bundle_is_shown_in_plain_words(fresh: Federation) -> None:
     assert "member ash (you)" in said
     assert "Nothing was approved here before." in shown
     assert not Home(fresh.at("ash")).pin
-    refused(fresh.do("birch", "approve"), "no bundle waits for approval")
+    refused(fresh.consent("birch"), "no bundle waits for approval")
 
 
 def test_fingerprints_are_the_same_on_every_machine(fresh: Federation) -> None:
@@ -121,9 +127,9 @@ def test_no_secret_leaves_its_file(fresh: Federation) -> None:
     """Outputs, requests, proposals and bundles hold no private key, in hex or base64."""
     told = [good(fresh.do("oak", "init", "--name", "oak"))]
     told.append(good(fresh.operate("admit", fresh.at("oak") / "request.json")))
-    told.append(good(fresh.operate("sign", fresh.proposal("admit-oak"), home="bob")))
+    told.append(good(fresh.sign("admit-oak")))
     told.append(good(fresh.do("ash", "join", fresh.bundle)))
-    told.append(good(fresh.do("ash", "approve")))
+    told.append(good(fresh.consent("ash")))
     told.append(good(fresh.do("ash", "rotate")))
     private = set(secrets_of(fresh))
     assert len(private) == 3 * (len(NAMES) + 2) + 4
@@ -162,7 +168,7 @@ def test_one_member_more_needs_approval_of_the_difference(federation: Federation
     assert Home(federation.at("ash")).pin == before
     opened(federation, "ash").require_consent()
     standing = opened(federation, "ash")
-    good(federation.do("ash", "approve"))
+    good(federation.consent("ash"))
     assert len(opened(federation, "ash").member.roster.names) == 5
     # What was opened under the earlier consent begins no further round.
     with pytest.raises(NotApprovedError, match="approved since"):
@@ -173,9 +179,8 @@ def test_rotated_keys_are_a_new_roster(federation: Federation) -> None:
     home = federation.at("ash")
     before, node = read_identity(home / "keys.json"), (home / "node.key").read_bytes()
     good(federation.do("ash", "rotate"))
-    refused(federation.do("ash", "rotate"), "exists already")
+    refused(federation.do("ash", "rotate"), "exists already: send it, or give it up")
     federation.act("admit-ash", "admit", home / "next.request.json")
-    assert len(federation.home.node_keys()[1]) == 1
     federation.publish(2)
     changes = good(federation.do("birch", "join", federation.bundle)).out.partition("Changed")[2]
     assert "member ash" in changes
@@ -187,6 +192,51 @@ def test_rotated_keys_are_a_new_roster(federation: Federation) -> None:
     assert after.roster == opened(federation, "birch").member.roster
     assert (home / "node.key").read_bytes() != node
     assert not list(home.glob("next.*"))
+
+
+def test_a_node_connects_by_the_key_it_has_until_its_new_ones_are_in_use(
+    federation: Federation,
+) -> None:
+    home, members = federation.at("ash"), federation.server / "members"
+
+    def admitted() -> set[bytes]:
+        return {file.read_bytes().strip() for file in members.glob("ash*.pub")}
+
+    old = (home / "node.key.pub").read_bytes().strip()
+    good(federation.do("ash", "rotate"))
+    new = (home / "next.node.key.pub").read_bytes().strip()
+    federation.act("admit-ash", "admit", home / "next.request.json")
+    assert admitted() == {old, new}
+    # Who signs by its old keys still has approved no others.
+    earlier = federation.home.charter.roster.member("ash").signing_public
+    federation.home.settle({earlier})
+    assert admitted() == {old, new}
+    federation.act("publish-2", "publish")
+    federation.approve(*NAMES)
+    plan = federation.home.charter.agreed
+    told = {"plan": federation.server / "plan.toml", "roster": federation.server / "roster.json"}
+    folders = {"out": federation.path / "run", "state": federation.server / "state"}
+    config: UserConfig = {key: str(path) for key, path in (told | folders).items()}
+    context = Context(1, 0, {}, RecordDict(), config)
+    task = _from_run_config(context)
+    assert task.refresh is not None
+    assert admitted() == {old, new}
+    people = {2 + place: opened(federation, name) for place, name in enumerate(NAMES)}
+    grid = InProcessGrid(build_app(lambda context: people[context.node_id]), people)
+    exchange = Exchange(grid, 20.0, task.roster, task.adverts)
+    exchange.join("run", plan.names, plan.digest())
+    next(run_rounds(initial_model(plan, SystemEntropy().stream("weights")), plan, "run", exchange))
+    task.refresh()
+    assert admitted() == {new}
+    earlier_keys = Enrolment.from_bytes(next((members / "former").glob("*.json")).read_bytes())
+    assert earlier_keys.node_public.encode() == old
+
+
+def test_a_member_that_is_revoked_connects_by_no_key(federation: Federation) -> None:
+    good(federation.do("ash", "rotate"))
+    federation.act("admit-ash", "admit", federation.at("ash") / "next.request.json")
+    federation.act("revoke-ash", "revoke", "ash")
+    assert not list((federation.server / "members").glob("ash*"))
 
 
 def test_a_revocation_needs_no_approval_and_stays(federation: Federation) -> None:
@@ -209,6 +259,19 @@ def test_a_revocation_needs_no_approval_and_stays(federation: Federation) -> Non
     told = good(federation.do("ash", "join", federation.bundle)).out
     assert "its revocation is taken back" in told
     assert "Nothing here needs approval" not in told
+
+
+def test_whoever_runs_takes_over_what_needs_no_approval(federation: Federation) -> None:
+    """The executor that is up holds by the consent that `join` wrote, without a restart."""
+    approved = Approved(federation.at("ash") / "client.toml")
+    before = approved()
+    federation.act("revoke-elm", "revoke", "elm")
+    federation.act("publish-2", "publish")
+    good(federation.do("ash", "join", federation.bundle))
+    with pytest.raises(NotApprovedError):
+        before.require_consent()
+    approved().require_consent()
+    assert approved().member.roster.revoked == ("elm",)
 
 
 def test_a_revoked_key_comes_back_to_no_member(federation: Federation) -> None:
@@ -254,7 +317,7 @@ def test_a_late_joiner_finds_the_bundle_expired(
     good(fresh.do("ash", "join", fresh.bundle))
     monkeypatch.setattr("time.time", lambda: float(expires))
     refused(fresh.do("birch", "join", fresh.bundle), "charter 1 of small has expired")
-    refused(fresh.do("ash", "approve"), "charter 1 of small has expired")
+    refused(fresh.consent("ash"), "charter 1 of small has expired")
     assert not Home(fresh.at("ash")).pin
 
 
@@ -287,6 +350,107 @@ def test_an_altered_bundle_is_refused(fresh: Federation, keys: tuple[str, ...], 
     refused(told, "is not one of this text")
 
 
+def test_only_the_bundle_that_was_read_is_approved(fresh: Federation) -> None:
+    """Whatever takes its place meanwhile is another one, whoever signed it."""
+    shown = good(fresh.do("ash", "join", fresh.bundle)).out
+    mark = shown.splitlines()[-1].removeprefix("Then: fedprune-client approve ")
+    fresh.publish(2, training={"rounds": 60})
+    good(fresh.do("ash", "join", fresh.bundle))
+    refused(fresh.do("ash", "approve", mark), "it is not what was shown")
+    refused(fresh.do("ash", "approve", mark[:8]), "say 16 or more of its digits")
+    # Nobody is at the terminal to be asked.
+    told = fresh.do("ash", "approve")
+    refused(told, "nobody agreed: read what is shown")
+    assert "60 rounds" in told.out
+    assert not Home(fresh.at("ash")).pin
+    read_anew = good(fresh.do("ash", "join", fresh.bundle)).out.splitlines()[-1]
+    good(fresh.do("ash", "approve", read_anew.split()[-1]))
+    assert opened(fresh, "ash").plan.training.rounds == 60
+
+
+def test_whoever_is_at_the_terminal_is_asked(
+    fresh: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good(fresh.do("ash", "join", fresh.bundle))
+    answers = ["n", "y"]
+    asked = list[str]()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return answers.pop(0) == "y"
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    refused(fresh.do("ash", "approve"), "nobody agreed")
+    assert not Home(fresh.at("ash")).pin
+    assert "plan hash" in good(fresh.do("ash", "approve")).out
+    assert asked == ["Approve all of this?"] * 2
+
+
+def test_only_the_proposal_that_was_read_is_signed(fresh: Federation) -> None:
+    good(fresh.operate("revoke", "elm"))
+    file = fresh.proposal("revoke-elm")
+    mark = mark_of(read(file).digest)
+    good(fresh.operate("revoke", "ash"))
+    fresh.proposal("revoke-ash").replace(file)
+    before = file.read_bytes()
+    refused(fresh.operate("sign", file, mark, home="bob"), "it is not what was shown")
+    refused(fresh.operate("sign", file, home="bob"), "nobody agreed")
+    assert file.read_bytes() == before
+
+
+def test_a_torn_bundle_keeps_no_other_out(federation: Federation) -> None:
+    pending = federation.at("ash") / "pending.json"
+    pending.write_text("{")
+    refused(federation.do("ash", "approve"), f"{pending}: not a proposal or bundle")
+    federation.publish(2, training={"rounds": 7})
+    good(federation.do("ash", "join", federation.bundle))
+    good(federation.consent("ash"))
+    assert not pending.exists()
+    (federation.at("ash") / "bundle.json").write_text("{")
+    told = federation.do("ash", "join", federation.bundle)
+    refused(told, f"{federation.at('ash') / 'bundle.json'}: not a proposal or bundle")
+
+
+@pytest.mark.parametrize("left", [("node.key",), ("node.key", "keys.json")])
+def test_a_crash_while_keys_are_made_is_gone_on_from(
+    fresh: Federation, left: tuple[str, ...]
+) -> None:
+    home = fresh.at("oak")
+    good(fresh.do("oak", "init", "--name", "oak"))
+    kept = {name: (home / name).read_bytes() for name in left}
+    for file in {"node.key", "keys.json", "node.key.pub", "request.json"} - {*left}:
+        (home / file).unlink()
+    good(fresh.do("oak", "init", "--name", "oak"))
+    assert {name: (home / name).read_bytes() for name in left} == kept
+    fresh.act("admit-oak", "admit", home / "request.json")
+    good(fresh.do("oak", "rotate"))
+    kept = {name: (home / f"next.{name}").read_bytes() for name in left}
+    for file in {"node.key", "keys.json", "node.key.pub", "request.json"} - {*left}:
+        (home / f"next.{file}").unlink()
+    good(fresh.do("oak", "rotate"))
+    assert {name: (home / f"next.{name}").read_bytes() for name in left} == kept
+    assert Enrolment.from_bytes((home / "next.request.json").read_bytes()).succession is not None
+
+
+def test_new_keys_can_be_given_up_until_they_are_taken_in(federation: Federation) -> None:
+    home = federation.at("ash")
+    before = read_identity(home / "keys.json")
+    good(federation.do("ash", "rotate"))
+    told = good(federation.do("ash", "rotate", "--discard")).out
+    assert told == "Erased: next.keys.json, next.node.key.\n"
+    assert not list(home.glob("next.*"))
+    assert "no new keys wait" in good(federation.do("ash", "rotate", "--discard")).out
+    good(federation.do("ash", "rotate"))
+    federation.act("admit-ash", "admit", home / "next.request.json")
+    federation.act("publish-2", "publish")
+    good(federation.do("ash", "join", federation.bundle))
+    refused(federation.do("ash", "rotate", "--discard"), "have taken these keys in")
+    assert read_identity(home / "keys.json") == before
+    good(federation.consent("ash"))
+    assert read_identity(home / "keys.json") != before
+
+
 def test_an_altered_roster_or_authority_is_refused(fresh: Federation, tmp_path: Path) -> None:
     other = found(tmp_path / "other")
     roster = read(other.bundle).act.model_dump(mode="json")["roster"]
@@ -316,15 +480,15 @@ def test_a_handover_of_operators_takes_the_old_ones_too(federation: Federation) 
     write_plan(federation, operators=taken)
     good(federation.operate("publish"))
     proposal = federation.proposal("publish-2")
-    good(federation.operate("sign", proposal, home="carol"))
+    good(federation.sign("publish-2", home="carol"))
     refused(federation.operate("apply", proposal), "1 of 2 operators needed have signed (alice)")
-    good(federation.operate("sign", proposal, home="bob"))
+    good(federation.sign("publish-2", home="bob"))
     good(federation.operate("apply", proposal))
     shown = good(federation.do("ash", "join", federation.bundle)).out.partition("Changed")[2]
     told = {line.split("  ")[0]: line for line in shown.splitlines()}
     assert told["plan operators.keys.bob"].endswith("-> absent")
     assert told["plan operators.quorum"].endswith("2 -> 1")
-    good(federation.do("ash", "approve"))
+    good(federation.consent("ash"))
     # From here on carol alone is enough, and alice is not.
     write_plan(federation, operators=taken, training={"rounds": 9})
     good(federation.operate("publish"))
@@ -362,13 +526,13 @@ def test_a_crash_while_approving_leaves_something_to_approve(
     for name in ("plan.toml", "ca.pem", "consent.json"):
         files.append(name)
         monkeypatch.setattr(consent, "_write", crash)
-        assert federation.do("ash", "approve").code == 130
+        assert federation.consent("ash").code == 130
         monkeypatch.setattr(consent, "_write", write)
         assert (home / "pending.json").exists()
-    good(federation.do("ash", "approve"))
+    good(federation.consent("ash"))
     # Between the pin and the last rename: what is approved is found where it waited.
     (home / "bundle.json").rename(home / "pending.json")
-    good(federation.do("ash", "approve"))
+    good(federation.consent("ash"))
     opened(federation, "ash").require_consent()
     assert not list(home.glob("next.*"))
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 from pydantic import Field, ValidationError, model_validator
 
+from common.address import Address
 from common.consent.authority import read_authorities
 from common.consent.enrolment import Enrolment, MemberName
 from common.consent.operators import Operators
@@ -29,9 +30,6 @@ from common.plan import Plan, plan_from_dict
 
 Time = Annotated[int, Field(ge=0, lt=2**33)]
 """Unix seconds."""
-
-Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]{1,255}:[0-9]{1,5}$")]
-"""``host:port`` of the server's public API."""
 
 
 @final

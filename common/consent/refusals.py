@@ -14,6 +14,7 @@ PolicyError
     ├── ExpiredError             after the day until which consent holds
     ├── NotAMemberError          a roster without this institution, or with other keys for it
     ├── AuthorityError           a certificate that is no authority's, or out of date
+    ├── NotShownError            not what was shown to the person who approves or signs
     └── NotApprovedError         nothing was approved, or something else than what runs
 """
 
@@ -74,6 +75,10 @@ class NotAMemberError(ConsentError):
 
 class AuthorityError(ConsentError):
     """The certificate is no authority's, or not valid now."""
+
+
+class NotShownError(ConsentError):
+    """What lies here is not what the person who approves or signs it has read."""
 
 
 class NotApprovedError(ConsentError):

@@ -10,13 +10,18 @@ from typing import Any
 from common.consent.acts import Admission, Charter, Proposal, Revocation
 from common.consent.authority import authority_fingerprints
 from common.consent.enrolment import Enrolment
+from common.crypto.keys import SIGNATURE_SIZE
+from common.crypto.ring import check_slots
 from common.crypto.roster import Member
-from common.facts import evaluation_of, pruning_of, unit_of, warnings_of
+from common.crypto.sealing import SEALED_SIZE
+from common.crypto.session import ADVERT_SIZE
+from common.facts import evaluation_of, pruning_of, sum_of, unit_of, warnings_of
+from common.groups import groups_of
 from common.layout import layout_of
 from common.plan import Plan
 from common.privacy.budgets import training_mechanism
 from common.privacy.shared import abandoned_epsilon
-from common.segments import evaluation_rounds
+from common.segments import MAGNITUDES, evaluation_rounds, segments_of
 
 Facts = Iterator[tuple[str, str]]
 """What is told, and what of it; every line of a file of others."""
@@ -107,18 +112,14 @@ def plan_facts(plan: Plan) -> Facts:
     )
     yield "columns read", ", ".join(column.name for column in plan.schema_.columns)
     yield "pruned", pruning_of(plan.pruning)
-    upload = ceil(size * plan.aggregation.ring_bits / 8)
-    evaluations = ", ".join(map(str, evaluation_rounds(plan)))
-    yield (
-        "leaves you",
-        f"one vector a round, at most {upload:,} bytes before pruning: the update of the weights;"
-        f" with it, in rounds {evaluations}, counts of held-out rows by score. No row, no"
-        " column, no size of a table",
-    )
+    yield "leaves you", _leaving(plan, size)
+    if apart := _apart(plan):
+        yield "counted apart", apart
     if private:
         unit, delta = unit_of(plan), plan.privacy.delta
         other = abandoned_epsilon(plan, training_mechanism(plan).steps)
         yield "epsilon", f"{plan.privacy.epsilon:g} for each {unit}, at delta {delta:g}"
+        yield "held by many", sum_of(plan)
         yield "if all others collude", f"epsilon {other:.3g} at delta {delta:g}"
     else:
         yield "epsilon", "none: NO differential privacy"
@@ -127,7 +128,7 @@ def plan_facts(plan: Plan) -> Facts:
         yield (
             "server sees",
             f"the sum over {plan.threshold} institutions or more, and who took part; one vector"
-            f" never, not even with {plan.aggregation.colluders} institutions at its side",
+            f" never, {_colluding(plan.aggregation.colluders)}",
         )
     else:
         yield "server sees", "EVERY institution's vector"
@@ -159,10 +160,58 @@ def differences(before: Charter, after: Charter) -> Facts:
         if was_ != now_:
             told = shown.get(what, str)
             yield what, f"{told(was_)} -> {told(now_)}"
+    if (old_plan := before.agreed.digest()) != (new_plan := after.agreed.digest()):
+        # An order that differs stands in no single value, and makes another plan.
+        yield "plan hash", f"{old_plan} -> {new_plan}"
     flat, later = _flat(before.plan), _flat(after.plan)
     for path in sorted(flat.keys() | later.keys()):
         if flat.get(path) != later.get(path):
             yield f"plan {path}", f"{flat.get(path, 'absent')} -> {later.get(path, 'absent')}"
+
+
+def _leaving(plan: Plan, size: int) -> str:
+    """Say all that an institution sends, at most: in the largest round, before anything is pruned.
+
+    What Flower puts around it, and names of the protocol's fields, come on top.
+    """
+    bits, secure = plan.aggregation.ring_bits, plan.aggregation.kind == "secure"
+    rounds = [segments_of(plan, number, size) for number in range(plan.training.rounds + 1)]
+    slots = len(check_slots(bytes(32), bits)) if secure else 0
+    values = max(sum(segment.length for segment in segments) for segments in rounds) + slots
+    evaluations = ", ".join(map(str, evaluation_rounds(plan)))
+    said = (
+        f"one vector a round, at most {ceil(values * bits / 8):,} bytes before pruning: the update"
+        f" of the weights; with it, in rounds {evaluations}, counts of held-out rows by score"
+    )
+    cut = [
+        str(number)
+        for number, segments in enumerate(rounds)
+        if MAGNITUDES in {segment.name for segment in segments}
+    ]
+    if cut:
+        said += f"; in {len(cut)} rounds, {cut[0]} to {cut[-1]}, the magnitudes of your own weights"
+    if secure:
+        dealt = ADVERT_SIZE + SIGNATURE_SIZE + len(plan.names) * SEALED_SIZE
+        said += (
+            f". Beside it {dealt:,} bytes of public keys, sealed shares and signatures, and what"
+            " opens the sum"
+        )
+    return f"{said}. No row, no column, no size of a table"
+
+
+def _apart(plan: Plan) -> str:
+    """Say whose held-out rows are counted by themselves, and of which institutions."""
+    evaluation = plan.evaluation
+    groups = groups_of(plan.schema_, evaluation.groups, evaluation.cuts)
+    said = [f"{column} ({', '.join(names)})" for column, names in groups.items()]
+    said += [f"pool {pool} ({', '.join(members)})" for pool, members in evaluation.pools.items()]
+    return "; ".join(said)
+
+
+def _colluding(count: int) -> str:
+    if count == 0:
+        return "unless an institution is at its side"
+    return f"not even with {count} institution{'s'[: count != 1]} at its side"
 
 
 def _authorities(pem: str) -> str:

@@ -146,6 +146,7 @@ class Advert(Body):
 
 
 _ADVERT: Final = struct.Struct(f"<B{_TAG_SIZE}s" + f"{KEY_SIZE}s" * 4 + f"Q{SIGNATURE_SIZE}s")
+ADVERT_SIZE: Final = _ADVERT.size
 
 
 def advert_statement(session: bytes, name: str, head: bytes, root: bytes, sequence: int) -> bytes:

@@ -1,4 +1,5 @@
 import sqlite3
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -222,3 +223,11 @@ def test_a_bad_database_is_one_line_without_secrets(
         load_config(in_database)
     assert "\n" not in str(caught.value)
     assert "HIDDEN" not in str(caught.value)
+
+
+def test_a_password_in_the_url_is_not_in_the_traceback_either(tmp_path: Path) -> None:
+    file = tmp_path / "client.toml"
+    file.write_text('name = "ash"\n[data]\nurl = "sqlite://u:HIDDEN@h/d"\nquery = "SELECT 1"\n')
+    with pytest.raises(ConfigError, match="holds a password") as caught:
+        load_config(file)
+    assert "HIDDEN" not in "".join(traceback.format_exception(caught.value))

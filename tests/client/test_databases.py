@@ -335,6 +335,8 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(url: str) -> None:
         Database(url=url, query="SELECT 1")
     (problem,) = caught.value.errors()
     assert problem["msg"].endswith(f"holds a password: take it out, and give it in {DATA_PASSWORD}")
+    assert "HIDDEN" not in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["", "loans.sqlite", "HIDDEN@host/loans"])

@@ -34,12 +34,30 @@ def test_a_server_that_is_down_is_all_that_a_sound_home_lacks(home: Path) -> Non
 
 
 def test_consent_and_authority_run_out(home: Path) -> None:
-    soon = {found.what: found for found in examine(home, NOW + timedelta(days=70))}
+    soon = {found.what: found for found in examine(home, NOW + timedelta(days=80))}
     assert soon["consent"].state == "note"
     later = bad(home, NOW + timedelta(days=100))
     assert set(later) == {"consent"} | UNREACHED
     assert "approve it" in later["consent"].remedy
     assert set(bad(home, NOW + timedelta(days=3700))) == {"ca.pem", "consent"} | UNREACHED
+
+
+def test_looking_leaves_nothing_behind(home: Path) -> None:
+    """Whoever looks may be another user than `up`, who could not write what it left."""
+    for folder in ("audit", "state"):
+        shutil.rmtree(home / folder, ignore_errors=True)
+    before = sorted(home.rglob("*"))
+    times = home.stat().st_mtime_ns
+    assert set(bad(home)) == UNREACHED
+    assert (sorted(home.rglob("*")), home.stat().st_mtime_ns) == (before, times)
+
+
+def test_a_ledger_that_is_none_is_told(home: Path) -> None:
+    ledger = home / "ledger.sqlite"
+    ledger.write_bytes(b"")
+    assert set(bad(home)) == UNREACHED
+    ledger.write_text("no ledger at all")
+    assert "restore the latest backup" in bad(home)["ledger"].remedy
 
 
 def test_a_node_key_open_to_others_is_told(home: Path) -> None:

@@ -17,6 +17,7 @@ from tests.deployment.federation import Authority
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     (tmp_path / "ca.pem").write_bytes(Authority.make().pem)
+    settle(tmp_path, "fed.example:9092")
     state = tmp_path / "state"
     state.mkdir()
     runs = {"process": os.getsid(0), "failures": 0, "started": 0.0}
@@ -24,14 +25,19 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def settle(home: Path, address: str) -> None:
+    settings = f'name = "ash"\ndata = "x.csv"\n[server]\naddress = "{address}"\n'
+    (home / "client.toml").write_text(settings)
+
+
 def answering(monkeypatch: pytest.MonkeyPatch, handler: Callable[[], httpx.Response]) -> list[str]:
     asked = list[str]()
 
-    def send(client: httpx.Client, url: str) -> httpx.Response:
+    def send(url: str, **_: object) -> httpx.Response:
         asked.append(url)
         return handler()
 
-    monkeypatch.setattr(httpx.Client, "get", send)
+    monkeypatch.setattr(httpx, "get", send)
     return asked
 
 
@@ -43,7 +49,7 @@ def test_an_institution_waits_for_its_server_and_is_well(
 
     answering(monkeypatch, away)
     Presence(home / "state" / READY).tell(present=True)
-    look = Look(home, "fed.example:9092")
+    look = Look(home)
     assert look()["server"].said == "does not answer: ConnectTimeout"
     board = Board(look)
     board.renew()
@@ -54,7 +60,7 @@ def test_an_executor_that_refuses_everything_makes_it_ill(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering(monkeypatch, lambda: httpx.Response(200))
-    board = Board(Look(home, "fed.example:9092"))
+    board = Board(Look(home))
     board.renew()
     assert not board.healthy
     assert [name for name, part in board.parts.items() if not part.well] == ["executor"]
@@ -63,10 +69,11 @@ def test_an_executor_that_refuses_everything_makes_it_ill(
 def test_the_server_is_asked_seldom(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     asked = answering(monkeypatch, lambda: httpx.Response(502))
-    look = Look(home, "fed.example:9092", lambda: now[0])
+    look = Look(home, lambda: now[0])
     for _ in range(3):
         assert not look()["server"].well
     assert asked == ["https://fed.example:9092/health"]
     now[0] += SERVER_SECONDS
+    settle(home, "moved.example:9092")
     look()
-    assert len(asked) == 2
+    assert asked[1:] == ["https://moved.example:9092/health"]

@@ -25,7 +25,6 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
-from client.config import ServerConfig
 from client.consent import AUTHORITY, NODE_KEY
 from client.supernode import (
     AWAY_SECONDS,
@@ -224,7 +223,8 @@ def test_flower_waits_for_ever_for_an_executor_that_took_a_task_and_died(
 def test_an_executor_that_ends_takes_its_supernode_along(tmp_path: Path) -> None:
     write_secret(tmp_path / NODE_KEY, b"key")
     (tmp_path / AUTHORITY).write_bytes(b"certificate")
-    made = children(tmp_path, ServerConfig(address="a:1"), 1, AskedOnce())
+    (tmp_path / "server").write_text("a:1")
+    made = children(tmp_path, tmp_path / "server", 1, AskedOnce())
     kept = {child.name: child for child in made}
     assert kept["executor"].takes == ("supernode",)
     assert not kept["supernode"].takes, "an executor keeps its table while a SuperNode is away"

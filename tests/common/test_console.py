@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.console import EXIT_CODES, command_line, errors, log_to_console, new_app
+from common.console import EXIT_CODES, command_line, errors, log_to_console, log_to_file, new_app
 from common.errors import (
     AggregationError,
     AuditError,
@@ -163,6 +163,20 @@ def test_log_shows_warnings_once_and_as_they_are(
     captured = capsys.readouterr()
     assert captured.err.split() == ["WARNING", "[red]bank-01[/red]", "left"]
     assert captured.out == ""
+
+
+def test_a_logged_name_adds_no_line_of_its_own(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_file()
+    try:
+        raise ValueError("ash\n2026-01-01 00:00:00,000 INFO round 7\x1b[2J")
+    except ValueError:
+        logging.getLogger("fedprune.test").exception("%s left", "ash\n2026 INFO\x1b]0;owned\x07")
+    first, *traceback = capsys.readouterr().err.splitlines()
+    assert first.endswith("ERROR ash 2026 INFO ]0;owned  left")
+    assert all(line.startswith("  ") and line.isprintable() for line in traceback)
+    assert any("round 7" in line for line in traceback)
 
 
 def test_progress_is_kept_from_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

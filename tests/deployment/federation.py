@@ -18,6 +18,8 @@ from cryptography import x509
 
 from client.cli import main as client_main
 from client.consent import PIN, read_pin
+from common.consent.acts import Proposal
+from common.consent.agreement import mark_of
 from common.crypto import node_keys
 from common.plan import Plan, load_plan, plan_from_dict
 from common.processes import write_secret
@@ -221,7 +223,9 @@ def agreeing(federation: Federation, names: tuple[str, ...]) -> Iterator[Step]:
         home = federation.institution(name)
         shown = f"{name} checks the bundle and is shown what it asks for."
         yield Step(shown, CLIENT, home, ("join", federation.server / "bundle.json"))
-        yield Step(f"{name} approves it: plan, members, authority.", CLIENT, home, ("approve",))
+        mark = mark_of(Proposal.from_bytes((federation.server / "bundle.json").read_bytes()).digest)
+        approved = f"{name} approves what it has read: plan, members, authority."
+        yield Step(approved, CLIENT, home, ("approve", mark))
 
 
 def dial(home: Path, address: str) -> None:

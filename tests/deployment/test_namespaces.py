@@ -22,6 +22,8 @@ import httpx
 import pytest
 import tomli_w
 
+from common.consent.acts import Proposal
+from common.consent.agreement import mark_of
 from common.crypto.locking import is_locked, unlock
 from common.errors import ConfigError
 from simulations.consortium import consortium
@@ -215,7 +217,8 @@ def found(made: Containers) -> None:
     with (home / "server.toml").open("a") as file:
         file.write(f'[monitoring]\nlisten = "{MONITOR}"\n')
     made.everywhere("join", "bundle.json")
-    made.everywhere("approve")
+    shown = Proposal.from_bytes((home / "bundle.json").read_bytes())
+    made.everywhere("approve", mark_of(shown.digest))
 
 
 def hand_over(source: Path, target: Path) -> None:

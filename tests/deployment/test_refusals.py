@@ -213,7 +213,7 @@ def test_a_replayed_bundle_is_refused(federation: Deployed) -> None:
     older.write_bytes(federation.bundle)
     refused(federation.people.do("ash", "join", older), "bundle 1 is no newer than 2, which was")
     (home / "pending.json").write_bytes(federation.bundle)
-    refused(federation.people.do("ash", "approve"), "bundle 1 is no newer than 2, which was seen")
+    refused(federation.people.consent("ash"), "bundle 1 is no newer than 2, which was seen")
     (home / "pending.json").unlink()
     assert Home(home).pin == pin
 

@@ -100,3 +100,13 @@ def test_wrong_usage_is_two() -> None:
     outcome = invoke(main, "plan")
     assert (outcome.code, outcome.out) == (2, "")
     assert "FILE" in outcome.err
+
+
+def test_a_log_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "superlink.log").write_text(
+        "first\n\x1b[92mINFO\x1b[0m : up\x1b]0;owned\x07\x1b[2J\n"
+    )
+    shown = invoke(main, "logs", "superlink", "--home", tmp_path, "-n", "1")
+    assert (shown.code, shown.out) == (0, "INFO : up ]0;owned  [2J\n")

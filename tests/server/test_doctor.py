@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.checkup import Finding, disk, show
+from common.checkup import Finding, clock, disk, show
 from common.errors import FedpruneError
 from common.secret_files import PASSPHRASE
 from server.doctor import examine
@@ -36,10 +36,55 @@ def test_a_sound_home_has_no_bad_finding(home: Path) -> None:
 def test_a_certificate_runs_out_with_notice(home: Path) -> None:
     soon = {found.what: found for found in examine(home, NOW + timedelta(days=350))}
     assert soon["server.pem"].state == "note"
+    assert soon["consent"].said.startswith("expired on")
     later = bad(home, NOW + timedelta(days=400))
-    assert set(later) == {"server.pem"}
+    assert set(later) == {"server.pem", "consent"}
     assert later["server.pem"].said.startswith("expired on")
     assert "fedprune-server rotate" in later["server.pem"].remedy
+
+
+def test_consent_runs_out_with_notice(home: Path) -> None:
+    def consent(days: int) -> Finding:
+        found = {one.what: one for one in examine(home, NOW + timedelta(days=days))}
+        return found["consent"]
+
+    assert [consent(days).state for days in (0, 70, 80, 91)] == ["good", "good", "note", "bad"]
+    assert "every member join and approve" in consent(91).remedy
+    (home / "bundle.json").unlink()
+    assert consent(0).state == "note"
+    (home / "bundle.json").write_text("{")
+    assert consent(0).state == "bad"
+
+
+@pytest.mark.parametrize(
+    ("state", "judged"), [(0, "good"), (1, "good"), (5, "note"), (None, "note")]
+)
+def test_a_clock_that_nothing_sets_is_told(
+    state: int | None, judged: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.checkup._clock_state", lambda: state)
+    assert {one.what: one.state for one in examine(home, NOW)}["clock"] == judged
+
+
+def test_the_kernel_is_asked_about_the_clock() -> None:
+    (found,) = clock()
+    assert found.what == "clock"
+
+
+def test_looking_leaves_nothing_behind(home: Path) -> None:
+    shutil.rmtree(home / "state", ignore_errors=True)
+    before, times = sorted(home.rglob("*")), home.stat().st_mtime_ns
+    assert bad(home) == {}
+    assert (sorted(home.rglob("*")), home.stat().st_mtime_ns) == (before, times)
+
+
+def test_a_folder_that_may_not_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The right is asked for, since whoever runs the tests may be root, who has every right.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    (found,) = disk(tmp_path)
+    assert found.remedy == f"give this user the right to write in {tmp_path}"
 
 
 def test_a_clock_that_is_behind_is_told(home: Path) -> None:
@@ -106,3 +151,10 @@ def test_a_bad_finding_ends_in_an_error(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(FedpruneError, match="not ready: port"):
         show([Finding("disk", "good", "free"), Finding("port", "bad", "taken", "stop it")])
     assert "bad   port  taken" in capsys.readouterr().out
+
+
+def test_a_finding_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show([Finding("members", "note", "ash\ngood  clock\x1b[2J", "look\x1b[2J")])
+    said = capsys.readouterr()
+    assert said.out == "note  members  ash good  clock [2J\n"
+    assert "\x1b" not in said.err

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from common.entropy import SeededEntropy, SystemEntropy
 from common.plan import plan_from_dict
 from common.secret_files import PASSPHRASE
 from server.cli import main
+from server.doctor import examine
 from simulations.rehearsal import seeded_identity
 from tests.commands import Outcome, invoke
 from tests.founding import (
@@ -56,10 +58,11 @@ def test_a_federation_is_founded_in_files_for_their_owners(federation: Federatio
             assert (file.stat().st_mode & 0o777 == 0o600) == (file.name in secret), file
     settings = tomllib.loads((federation.server / "server.toml").read_text())
     assert settings == {"name": "small", "address": ADDRESS, "operator": "alice"}
-    nodes, former = federation.home.node_keys()
-    assert (tuple(nodes), former) == (NAMES, [])
-    for name, file in nodes.items():
-        assert file.read_bytes() == (federation.at(name) / "node.key.pub").read_bytes()
+    nodes = sorted((federation.server / "members").glob("*.pub"))
+    assert tuple(file.stem for file in nodes) == NAMES
+    for file in nodes:
+        public = (federation.at(file.stem) / "node.key.pub").read_bytes()
+        assert file.read_bytes() == public
     again = federation.operate("init", "--name", "small", "--address", ADDRESS)
     refused(again, "a federation was founded here already")
     refused(federation.operate("operator", "--name", "bob", home="bob"), "exists already")
@@ -84,6 +87,9 @@ def test_the_plan_template_lacks_its_members_alone(tmp_path: Path) -> None:
         (("--other", "bob"), "operators: keys.bob"),
         (("--other", f"operator={'0' * 64}"), "operator 'operator' is named twice"),
         (("--address", "bank.example"), "address"),
+        (("--address", "bank.example:0"), "address: no host:port"),
+        (("--address", "bank.example:99999"), "address: no host:port"),
+        (("--address", "[bank]:9092"), "address"),
         (("--name", "Small Federation"), "name"),
     ],
 )
@@ -112,7 +118,7 @@ def test_nothing_takes_effect_below_the_quorum(federation: Federation) -> None:
         problem = "1 of 2 operators needed have signed (alice)"
         refused(federation.operate("apply", federation.proposal(name)), problem)
         # Once more by the same operator is no second signature.
-        good(federation.operate("sign", federation.proposal(name)))
+        good(federation.sign(name, home="server"))
         refused(federation.operate("apply", federation.proposal(name)), problem)
         unsigned = Proposal(act=read(federation.proposal(name)).act)
         federation.proposal(name).write_bytes(unsigned.to_bytes())
@@ -124,9 +130,9 @@ def test_a_stranger_or_an_altered_proposal_is_refused(federation: Federation) ->
     good(federation.operate("operator", "--name", "mallory", home="mallory"))
     good(federation.operate("revoke", "elm"))
     file = federation.proposal("revoke-elm")
-    good(federation.operate("sign", file, home="bob"))
+    good(federation.sign("revoke-elm"))
     signed = file.read_bytes()
-    good(federation.operate("sign", file, home="mallory"))
+    good(federation.sign("revoke-elm", home="mallory"))
     before = state(federation)
     refused(federation.operate("apply", file), "1 signatures are of no operator")
     proposal = Proposal.from_bytes(signed)
@@ -327,3 +333,11 @@ def test_show_tells_of_every_file_that_is_sent(federation: Federation) -> None:
     for file, said in cases.items():
         assert said in good(invoke(main, "show", file)).out
     refused(invoke(main, "show", federation.server / "ca.pem"), "not a proposal or bundle")
+
+
+def test_a_federation_may_be_at_an_ipv6_address(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    good(federation.operate("init", "--name", "small", "--address", "[2001:db8::5]:9092"))
+    assert tomllib.loads((federation.server / "server.toml").read_text())["listen"] == "::"
+    found = {finding.what: finding for finding in examine(federation.server, datetime.now(UTC))}
+    assert (found["name"].state, found["name"].said.split()[-1]) == ("good", "2001:db8::5")

@@ -57,7 +57,7 @@ def test_an_authority_follows_another_without_a_gap(federation: Federation) -> N
     assert "Nothing here needs approval" not in shown
     changes = shown.partition("Changed since the last approval:")[2]
     assert " and " in next(line for line in changes.splitlines() if line.startswith("authority"))
-    good(federation.do("ash", "approve"))
+    good(federation.consent("ash"))
     assert issuers(federation, "ash") == [1], "the old one still speaks for the server"
     good(federation.operate("rotate"))
     assert issuers(federation, "ash") == [0]

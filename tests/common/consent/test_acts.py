@@ -168,7 +168,18 @@ def test_what_only_shrinks_is_told_from_what_grows() -> None:
     assert dict(differences(charter(), smaller)) == {"member elm": "revoked"}
     assert not list(differences(charter(), charter(sequence=2)))
     faster = small_plan(operators=BOARD, training={"rounds": 7}).to_dict()
-    assert dict(differences(charter(), charter(plan=faster))) == {"plan training.rounds": "6 -> 7"}
+    changed = charter(plan=faster)
+    assert dict(differences(charter(), changed)) == {
+        "plan hash": f"{PLAN.digest()} -> {changed.agreed.digest()}",
+        "plan training.rounds": "6 -> 7",
+    }
+    # Another order is another plan, though each value is the same.
+    turned = PLAN.to_dict()
+    turned["schema"]["columns"].reverse()
+    reordered = charter(plan=turned)
+    assert dict(differences(charter(), reordered)) == {
+        "plan hash": f"{PLAN.digest()} -> {reordered.agreed.digest()}"
+    }
 
 
 def test_a_request_is_no_bundle() -> None:
