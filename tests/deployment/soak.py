@@ -27,7 +27,6 @@ from server.app import build_app as build_server
 from server.model import GlobalModel
 from server.record import RunRecord
 from server.rounds import RoundReport
-from server.run_trail import ToldRecord
 from server.store import ROUNDS, stored_adverts
 from server.trail import server_trail
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
@@ -111,7 +110,9 @@ class Soak:
     def growth(self) -> dict[str, float]:
         """Bytes that 100 rounds add to each kind of file after the warm-up."""
         since = WARM_UP * self.rounds
-        settled = {kind: [one for one in seen if one[0] >= since] for kind, seen in self.files.items()}
+        settled = {
+            kind: [one for one in seen if one[0] >= since] for kind, seen in self.files.items()
+        }
         return {kind: steepness(seen) for kind, seen in sorted(settled.items()) if len(seen) > 2}
 
     @property
