@@ -9,12 +9,14 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.serde import message_to_proto
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -29,6 +31,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from client.app import build_app
+from client.budget import note_budget
 from client.config import load_institution
 from client.consent import KEYS, PIN, PLAN, ROSTER
 from client.health import READY
@@ -36,6 +39,7 @@ from client.stages import Institution
 from common.console import log_to_file
 from common.errors import FedpruneError
 from common.processes import Presence
+from common.timings import Timings
 from common.waiting import Pause, look_again_after
 
 log = logging.getLogger("fedprune.client")
@@ -124,9 +128,20 @@ class Watch:
 class Executor:
     """Takes tasks from the SuperNode at ``address`` and performs them by ``client``."""
 
-    def __init__(self, address: str, secret: bytes, client: ClientApp) -> None:
-        """``secret`` is what the SuperNode was started with, so that no other process may ask."""
+    def __init__(
+        self,
+        address: str,
+        secret: bytes,
+        client: ClientApp,
+        timings: Timings | None = None,
+        answered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``secret`` is what the SuperNode was started with, so that no other process may ask.
+
+        ``timings`` is told how long an answer took; ``answered`` is called after each.
+        """
         self._address, self._secret, self._app = address, secret, client
+        self._timings, self._answered = timings or Timings(), answered
 
     def run(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Perform tasks until the process ends."""
@@ -158,12 +173,20 @@ class Executor:
                 message, context, _, _ = pull_task_input(node)
                 push_message(node, self.answer(message, context), context)
                 push_task_output(node, context, SubStatus.COMPLETED, "")
+                self._answered()
             finally:
                 if heartbeat.is_running:
                     heartbeat.stop()
 
     def answer(self, message: Message, context: Context) -> Message:
         """Return the app's reply, or an error that says nothing about why."""
+        self._timings.moved(received=message_to_proto(message).ByteSize())
+        with self._timings.timed(message.metadata.message_type.rpartition(".")[2]):
+            reply = self._reply(message, context)
+            self._timings.moved(sent=message_to_proto(reply).ByteSize())
+        return reply
+
+    def _reply(self, message: Message, context: Context) -> Message:
         try:
             return self._app(message=message, context=context)
         except Exception as error:
@@ -191,9 +214,11 @@ def main(file: str, address: str, secret: str) -> None:
     # torch and Opacus cost seconds, which no round shall wait for.
     import client.update  # noqa: F401, PLC0415
 
-    approved = Approved(Path(file))
-    watch = Watch(approved, Presence(Path(secret).with_name(READY)))
-    Executor(address, Path(secret).read_bytes(), build_app(approved)).run(watch)
+    approved, state = Approved(Path(file)), Path(secret).parent
+    watch = Watch(approved, Presence(state / READY))
+    app, noted = build_app(approved), partial(note_budget, approved, state)
+    noted()
+    Executor(address, Path(secret).read_bytes(), app, Timings(state), noted).run(watch)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from pathlib import Path
 import httpx
 
 from client.config import load_config
+from client.metrics import sources
 from common.console import log_to_file
 from common.errors import FedpruneError
+from common.metrics import pages
 from common.status import ASK_SECONDS, Part, ready, running, serve
 
 READY = "executor"
@@ -61,7 +63,8 @@ def main(folder: str) -> None:
     log_to_file()
     home = Path(folder)
     config = load_config(home / "client.toml")
-    serve(home / "state", config.monitoring, Look(home), {})
+    look = Look(home)
+    serve(home / "state", config.monitoring, look, lambda board: pages(sources(home, board)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from client.book import Book
 from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release, Shrunk, Standing
-from client.limits import UNLIMITED, Limits, Spent
+from client.limits import UNLIMITED, Epsilon, Limits, Spent, table_epsilon, windows
 
 
 class Transaction(Protocol):
@@ -151,6 +151,19 @@ class Ledger:
         with self._open() as (_, book):
             accounts = [one for one in book.accounts.values() if one.table == self._table]
             return [item for account in accounts for item in account.released]
+
+    def balance(self, plan_hash: str, now: int) -> dict[str, tuple[float, Epsilon]]:
+        """Return epsilon and limit of each window: of this plan, within a year, for ever.
+
+        An open run counts with all that it reserved.
+        """
+        with self._open() as (_, book):
+            spent = book.spent(self._table, now)
+        accountant = self._limits.accountant
+        return {
+            name: (table_epsilon(window, accountant), getattr(self._limits, name))
+            for name, window in windows(spent, plan_hash, now).items()
+        }
 
     def mark(self, mark: Mark, place: Place, now: int, digest: str = "") -> int:
         """Note that keys were made for an epoch, used in it, or a round was opened: once each.

@@ -36,12 +36,7 @@ class Limits(BaseModel):
 
     def require(self, spent: Sequence[Spent], plan_hash: str, now: int) -> None:
         """Raise `OverLimitError` when ``spent``, the run to come included, passes a limit."""
-        windows = {
-            "plan": [item for item in spent if item[1] == plan_hash],
-            "year": [item for item in spent if item[0] > now - YEAR],
-            "ever": list(spent),
-        }
-        for name, window in windows.items():
+        for name, window in windows(spent, plan_hash, now).items():
             limit = getattr(self, name)
             if limit == "none":
                 continue
@@ -58,6 +53,15 @@ class Limits(BaseModel):
                     f"the run would bring the table to epsilon {epsilon:.4g}, beyond the {limit:g}"
                     f" of limits.{name}: agree on a smaller plan, or raise your own limit"
                 )
+
+
+def windows(spent: Sequence[Spent], plan_hash: str, now: int) -> dict[str, list[Spent]]:
+    """Return what counts against each limit, by its name."""
+    return {
+        "plan": [item for item in spent if item[1] == plan_hash],
+        "year": [item for item in spent if item[0] > now - YEAR],
+        "ever": list(spent),
+    }
 
 
 UNLIMITED = Limits(plan="none", year="none", ever="none")

@@ -138,7 +138,12 @@ class Board:
         return 200 if self.healthy else 503, "application/json", body.encode()
 
 
-def serve(state: Path, monitoring: Monitoring, look: Look, pages: Mapping[str, Page]) -> None:
+def serve(
+    state: Path,
+    monitoring: Monitoring,
+    look: Look,
+    pages: Callable[[Board], Mapping[str, Page]],
+) -> None:
     """Tell how a role stands until SIGTERM; ``pages`` are served by HTTP beside ``/healthz``."""
     ended = threading.Event()
 
@@ -156,7 +161,7 @@ def serve(state: Path, monitoring: Monitoring, look: Look, pages: Mapping[str, P
     presence = Presence(state / NAME)
     board.renew()
     write_secret(state / NOTE, json.dumps({"port": port, "parts": [*board.parts]}).encode())
-    with http(monitoring.listen, {"/healthz": board.page, **pages}):
+    with http(monitoring.listen, {"/healthz": board.page, **pages(board)}):
         presence.tell(present=True)
         while not ended.wait(LOOK_SECONDS):
             board.renew()

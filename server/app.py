@@ -16,6 +16,7 @@ from common.errors import DiskError
 from common.facts import warnings_of
 from common.plan import Plan, load_plan
 from common.segments import require_releasable
+from common.timings import ROUND, Timings
 from common.trail.interface import Trail, Untold
 from server.adverts import Adverts
 from server.exchange import Exchange
@@ -48,7 +49,7 @@ class Task:
     ``finish`` takes the last finished round's model once the run ends, for whatever reason.
     ``record`` has a run go on that an earlier process began.
     ``refresh`` returns the roster after revocations, before each round but the first.
-    ``trail`` is the audit log that all of it is told to.
+    ``trail`` is the audit log that all of it is told to; ``timings`` has how long it takes.
     """
 
     plan: Plan
@@ -59,6 +60,7 @@ class Task:
     record: Record = field(default_factory=Unrecorded)
     refresh: Callable[[], Roster] | None = None
     trail: Trail = field(default_factory=Untold)
+    timings: Timings = field(default_factory=Timings)
 
 
 def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
@@ -87,13 +89,15 @@ def _run(task: Task, grid: Grid, entropy: Entropy) -> None:
     run, model = record.begin(fresh)
     roster = task.roster
     last = model if model.round else None
-    exchange = Exchange(grid, plan.aggregation.timeout, task.roster, task.adverts, task.trail)
+    given = (task.roster, task.adverts, task.trail, task.timings)
+    exchange = Exchange(grid, plan.aggregation.timeout, *given)
     try:
         # Who died after the last round has nobody to ask.
         if model.round <= plan.training.rounds:
             exchange.join(run, plan.names if roster is None else roster.names, plan.digest())
             model = replace(model, epoch=max(0, model.epoch, exchange.last_epoch))
         for state, report in run_rounds(model, plan, run, exchange, note=record.note):
+            task.timings.note(ROUND, report.seconds)
             task.trail.append(round_over(run, state, report, exchange.witness.heads))
             task.keep(state, report)
             last = state
@@ -113,7 +117,8 @@ def _from_run_config(context: Context) -> Task:
     for warning in warnings_of(plan):
         log.warning(warning)
     roster, refresh = None, None
-    adverts = stored_adverts(Path(str(context.run_config[STATE_KEY])), plan.digest())
+    state = Path(str(context.run_config[STATE_KEY]))
+    adverts = stored_adverts(state, plan.digest())
     if plan.aggregation.kind == "secure":
         file = Path(str(context.run_config[ROSTER_KEY]))
 
@@ -125,9 +130,10 @@ def _from_run_config(context: Context) -> Task:
 
         roster = refresh()
     out = Path(str(context.run_config[OUT_KEY]))
-    trail = server_trail(Path(str(context.run_config[STATE_KEY])).parent)
+    trail = server_trail(state.parent)
     record = RunRecord(out, plan, roster, trail)
-    return Task(plan, record.keep, roster, adverts, record.finish, record, refresh, trail)
+    given = (plan, record.keep, roster, adverts, record.finish, record, refresh, trail)
+    return Task(*given, timings=Timings(state))
 
 
 app = build_app(_from_run_config, SystemEntropy())

@@ -15,6 +15,7 @@ from common import messages as wire
 from common.console import printable
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
+from common.timings import Timings
 from common.trail.interface import Trail, Untold
 from common.versions import OURS, OtherProtocolError, Speaker
 from common.waiting import Pause
@@ -70,24 +71,27 @@ class Caller(Protocol):
 class Exchange:
     """The server's end of every trip."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         grid: Grid,
         timeout: float,
         roster: Roster | None = None,
         adverts: Adverts | None = None,
         trail: Trail | None = None,
+        timings: Timings | None = None,
     ) -> None:
         """Talk over ``grid``; a trip takes at most ``timeout`` seconds.
 
         ``roster`` holds the members' public keys, which plain aggregation does without, and
-        ``adverts`` what they signed last, in earlier runs too. What passes is told to ``trail``.
+        ``adverts`` what they signed last, in earlier runs too. What passes is told to ``trail``,
+        how long it took to ``timings``.
         """
         self.roster = roster
         self.adverts = adverts or Adverts()
         self._grid = grid
         self._timeout = timeout
         self.witness = Witness(trail or Untold())
+        self._timings = timings or Timings()
         self._nodes: dict[str, int] = {}
         self._foreign: dict[str, Speaker] = {}
         self.last_epoch = -1
@@ -182,6 +186,13 @@ class Exchange:
     def _trip(
         self, requests: Mapping[int, wire.WireMessage], expected: type[M], group: str
     ) -> dict[int, M]:
+        trips = (TRIPS[type(request)] for request in requests.values())
+        with self._timings.timed(next(trips, "").rpartition(".")[2]):
+            return self._travelled(requests, expected, group)
+
+    def _travelled(
+        self, requests: Mapping[int, wire.WireMessage], expected: type[M], group: str
+    ) -> dict[int, M]:
         names = {node: name for name, node in self._nodes.items()}
         identifiers: dict[str, int] = {}
         for node, request in self.witness.sent(requests).items():
@@ -192,7 +203,9 @@ class Exchange:
                 ttl=self._timeout,
                 group_id=group,
             )
-            self.traffic.down[names.get(node, "")] += message_to_proto(message).ByteSize()
+            size = message_to_proto(message).ByteSize()
+            self.traffic.down[names.get(node, "")] += size
+            self._timings.moved(sent=size)
             # One at a time: a push of several leaves out the ids of those that failed.
             identifiers |= dict.fromkeys(self._grid.push_messages([message]), node)
         replies: dict[int, M] = {}
@@ -206,7 +219,9 @@ class Exchange:
                     continue
                 node = identifiers.pop(message.metadata.reply_to_message_id)
                 self.witness.received(message, names.get(node, ""))
-                self.traffic.up[names.get(node, "")] += message_to_proto(message).ByteSize()
+                size = message_to_proto(message).ByteSize()
+                self.traffic.up[names.get(node, "")] += size
+                self._timings.moved(received=size)
                 name = names.get(node, str(node))
                 if (reply := self._parse(message, expected, name)) is not None:
                     replies[node] = reply

@@ -8,8 +8,10 @@ import httpx
 
 from common.address import join_address
 from common.console import log_to_file
+from common.metrics import pages
 from common.status import ASK_SECONDS, Part, ready, running, serve
 from server.desk import LOOPBACK, Public, read_public
+from server.metrics import sources
 
 EVERY = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - compared with, not bound
 """Where on this machine a port of all its addresses is reached."""
@@ -58,7 +60,8 @@ def main(folder: str, superlink: str) -> None:
     log_to_file()
     home = Path(folder)
     public = read_public(home / "server.toml")
-    serve(home / "state", public.monitoring, Look(home, superlink, public), {})
+    look = Look(home, superlink, public)
+    serve(home / "state", public.monitoring, look, lambda board: pages(sources(home, board)))
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ class FileTrail:
 
     def _heading(self) -> list[Event]:
         """Return what a file begins with that follows another."""
-        closed = _closed(self.folder)
+        closed = closed_files(self.folder)
         return [_continued(closed[-1])] if closed and _last_line(self._path) is None else []
 
     def _put(
@@ -191,7 +191,7 @@ class FileTrail:
     _elsewhere = "verify and the other side's log will tell"
 
     def _last(self) -> Line | None:
-        paths = [*_closed(self.folder), self._path]
+        paths = [*closed_files(self.folder), self._path]
         for path in reversed(paths):
             if (data := _last_line(path)) is not None:
                 try:
@@ -243,7 +243,7 @@ def files_of(place: Path) -> dict[str, bytes]:
     """Return a log's files by name: those of its folder, or one file that holds them all."""
     if place.is_file():
         return {place.name: place.read_bytes()}
-    paths = [*_closed(place), *filter(Path.exists, [place / CURRENT])]
+    paths = [*closed_files(place), *filter(Path.exists, [place / CURRENT])]
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -293,7 +293,8 @@ def _vouchers(folder: Path) -> list[Event]:
     return [parsed(row).event for row in rows if b'"event":"vouched"' in row]
 
 
-def _closed(folder: Path) -> list[Path]:
+def closed_files(folder: Path) -> list[Path]:
+    """Return the files that were rotated away, in order."""
     return sorted(path for path in folder.glob("log-*.jsonl") if CLOSED.fullmatch(path.name))
 
 

@@ -74,6 +74,11 @@ class Line:
         return hashlib.sha256(self.data).hexdigest()
 
     @property
+    def seconds(self) -> int:
+        """Its time in Unix seconds."""
+        return int(datetime.strptime(self.time, _TIME).replace(tzinfo=UTC).timestamp())
+
+    @property
     def statement(self) -> bytes:
         """What the signature is of."""
         return _canonical(self._fields())

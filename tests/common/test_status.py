@@ -34,7 +34,7 @@ look = lambda: {
     "near": Part((state / "near").exists(), "is as it is"),
     "far": Part(False, "is away", vital=False),
 }
-pages = {"/metrics": lambda: (200, "text/plain", b"up 1")}
+pages = lambda board: {"/metrics": lambda: (200, "text/plain", b"up 1")}
 serve(state, Monitoring(**dict(pair.split("=") for pair in sys.argv[2:])), look, pages)
 """
 

@@ -5,6 +5,7 @@ from math import ceil
 from pathlib import Path
 
 import pytest
+from flwr.app import RecordDict
 
 from common.consent.words import plan_facts
 from common.messages import UpdateReply
@@ -33,7 +34,12 @@ def test_no_more_leaves_than_is_said(
         "evaluation": {"groups": ["age_band"], "rounds": 4},
     }
     sent, pack = list[UpdateReply](), UpdateReply.to_record
-    monkeypatch.setattr(UpdateReply, "to_record", lambda reply: sent.append(reply) or pack(reply))
+
+    def noted(reply: UpdateReply) -> RecordDict:
+        sent.append(reply)
+        return pack(reply)
+
+    monkeypatch.setattr(UpdateReply, "to_record", noted)
     run = ("run", trial_file(tmp_path, **sections), "--out", tmp_path / "out", "--seed", 1)
     outcome = invoke(main, *run)
     assert outcome.code == 0, outcome.err
