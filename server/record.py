@@ -33,13 +33,8 @@ from server.checkpoint import Checkpoint
 from server.journal import AUDIT, JOURNAL, Event, Journal, line_of
 from server.model import GlobalModel
 from server.rounds import RoundReport, lose_round
-from server.store import (
-    MODEL,
-    RunStore,
-    model_bytes,
-    rows_of,
-    tables_of,
-)
+from server.store import RunStore, model_bytes, rows_of, tables_of
+from server.tables import MODEL
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -108,7 +103,7 @@ class RunRecord:
             self._saved = self._read()
             self._events = self._recovered()
             kept = [event["rows"] for event in self._events if event["event"] == "kept"]
-            rows = {name: [row for one in kept for row in one[name]] for name in tables_of(plan)}
+            rows = {name: [row for one in kept for row in one.get(name, ())] for name in tables_of(plan)}
             self._store = RunStore(directory, plan, rows)
             if self._saved is not None and kept:
                 write_atomically(directory / MODEL, model_bytes(self._saved.model, plan))

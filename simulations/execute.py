@@ -17,7 +17,8 @@ from common.console import errors
 from common.segments import VALIDATION
 from server.model import GlobalModel
 from server.rounds import RoundReport
-from server.store import LATENCY, RunStore
+from server.store import RunStore
+from server.tables import LATENCY
 from simulations.baselines import BASELINES, RATES, Baseline, train_baseline
 from simulations.directory import write_results
 from simulations.engine import IN_PROCESS
