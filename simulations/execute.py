@@ -16,6 +16,7 @@ from rich.progress import (
 from common.console import errors
 from common.segments import VALIDATION
 from server.model import GlobalModel
+from server.report.page import write_report
 from server.rounds import RoundReport
 from server.store import RunStore
 from server.tables import LATENCY
@@ -72,6 +73,7 @@ def execute(  # noqa: PLR0913  (what a run may vary)
         for name, form in store.finish(run.final).items()
     }
     write_results(directory, summary, curves(run, summary))
+    write_report(directory)
     return summary
 
 

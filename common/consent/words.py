@@ -107,14 +107,7 @@ def plan_facts(plan: Plan) -> Facts:
     )
     yield "columns read", ", ".join(column.name for column in plan.schema_.columns)
     yield "pruned", pruning_of(plan.pruning)
-    upload = ceil(size * plan.aggregation.ring_bits / 8)
-    evaluations = ", ".join(map(str, evaluation_rounds(plan)))
-    yield (
-        "leaves you",
-        f"one vector a round, at most {upload:,} bytes before pruning: the update of the weights;"
-        f" with it, in rounds {evaluations}, counts of held-out rows by score. No row, no"
-        " column, no size of a table",
-    )
+    yield "leaves you", leaving(plan)
     if private:
         unit, delta = unit_of(plan), plan.privacy.delta
         other = abandoned_epsilon(plan, training_mechanism(plan).steps)
@@ -123,17 +116,35 @@ def plan_facts(plan: Plan) -> Facts:
     else:
         yield "epsilon", "none: NO differential privacy"
     yield "evaluation", evaluation_of(plan)
-    if plan.aggregation.kind == "secure":
-        yield (
-            "server sees",
-            f"the sum over {plan.threshold} institutions or more, and who took part; one vector"
-            f" never, not even with {plan.aggregation.colluders} institutions at its side",
-        )
-    else:
-        yield "server sees", "EVERY institution's vector"
-    yield "members see", "the model and its mask each round; nobody's vector"
+    yield "server sees", seen_by_server(plan)
+    yield "members see", SEEN_BY_MEMBERS
     for warning in warnings_of(plan):
         yield "WARNING", warning
+
+
+SEEN_BY_MEMBERS = "the model and its mask each round; nobody's vector"
+
+
+def leaving(plan: Plan) -> str:
+    """Say what leaves an institution."""
+    size = layout_of(plan.model, plan.schema_.width).size
+    upload = ceil(size * plan.aggregation.ring_bits / 8)
+    evaluations = ", ".join(map(str, evaluation_rounds(plan)))
+    return (
+        f"one vector a round, at most {upload:,} bytes before pruning: the update of the weights;"
+        f" with it, in rounds {evaluations}, counts of held-out rows by score. No row, no"
+        " column, no size of a table"
+    )
+
+
+def seen_by_server(plan: Plan) -> str:
+    """Say what the server learns of institutions."""
+    if plan.aggregation.kind != "secure":
+        return "EVERY institution's vector"
+    return (
+        f"the sum over {plan.threshold} institutions or more, and who took part; one vector"
+        f" never, not even with {plan.aggregation.colluders} institutions at its side"
+    )
 
 
 def differences(before: Charter, after: Charter) -> Facts:
