@@ -12,10 +12,12 @@ from common.plan import Plan, load_plan
 from common.segments import evaluation_rounds, require_releasable, sensitivity
 from server import backup_cli, founding_cli, trail_cli
 from server.operate_cli import add_commands
+from server.report.cli import report
 
 app = new_app("The central bank's end of a federation.")
 for command in (*founding_cli.COMMANDS, *backup_cli.COMMANDS):
     app.command()(command)
+app.command()(report)
 add_commands(app)
 app.add_typer(trail_cli.app, name="audit")
 

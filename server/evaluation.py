@@ -68,7 +68,7 @@ def metrics(counts: Counts) -> Metrics:
     precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
     pr_auc = precision @ positive[::-1] / positives
     ks = np.abs(hits / positives - alarms / negatives).max()
-    score, total = _scores(len(negative)), negatives + positives
+    score, total = bin_scores(len(negative)), negatives + positives
     brier = (positive @ (1 - score) ** 2 + negative @ score**2) / total
     calibration = np.abs(positive - score * (positive + negative)).sum() / total
     return Metrics(
@@ -139,6 +139,7 @@ def _monotone(values: Counts, weights: Counts) -> Counts:
     return np.repeat([mean for mean, *_ in blocks], [size for *_, size in blocks])
 
 
-def _scores(bins: int) -> Counts:
+def bin_scores(bins: int) -> Counts:
+    """Return the score in the middle of each bin."""
     middles = (np.arange(bins) + 0.5) / bins * 2 - 1
     return 1 / (1 + np.exp(-LOGIT_RANGE * middles))

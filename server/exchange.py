@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -49,10 +49,11 @@ OVER = frozenset({"round was opened", "round is over"})
 
 @dataclass
 class Traffic:
-    """Serialised bytes of messages since the last reset, by institution."""
+    """Serialised bytes of messages since the last reset, by institution; seconds by stage."""
 
     up: Counter[str] = field(default_factory=Counter)
     down: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 class Caller(Protocol):
@@ -181,7 +182,12 @@ class Exchange:
         """
         names = {node: name for name, node in self._nodes.items()}
         by_node = {self._nodes[name]: request for name, request in requests.items()}
-        return {names[node]: reply for node, reply in self._trip(by_node, expected, group).items()}
+        started = time.monotonic()
+        replies = self._trip(by_node, expected, group)
+        for kind in {*map(type, requests.values())}:
+            _, _, stage = TRIPS[kind].partition(".")
+            self.traffic.seconds[stage] += time.monotonic() - started
+        return {names[node]: reply for node, reply in replies.items()}
 
     def _trip(
         self, requests: Mapping[int, wire.WireMessage], expected: type[M], group: str

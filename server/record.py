@@ -32,14 +32,10 @@ from server.aggregation import Step
 from server.checkpoint import Checkpoint
 from server.journal import AUDIT, JOURNAL, Event, Journal, line_of
 from server.model import GlobalModel
+from server.report.page import write_report
 from server.rounds import RoundReport, lose_round
-from server.store import (
-    MODEL,
-    RunStore,
-    model_bytes,
-    rows_of,
-    tables_of,
-)
+from server.store import RunStore, model_bytes, rows_of, tables_of
+from server.tables import MODEL
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -108,7 +104,10 @@ class RunRecord:
             self._saved = self._read()
             self._events = self._recovered()
             kept = [event["rows"] for event in self._events if event["event"] == "kept"]
-            rows = {name: [row for one in kept for row in one[name]] for name in tables_of(plan)}
+            # An earlier release kept fewer tables.
+            rows = {
+                name: [row for one in kept for row in one.get(name, ())] for name in tables_of(plan)
+            }
             self._store = RunStore(directory, plan, rows)
             if self._saved is not None and kept:
                 write_atomically(directory / MODEL, model_bytes(self._saved.model, plan))
@@ -159,10 +158,11 @@ class RunRecord:
         self._store.add(rows, tensors)
 
     def finish(self, model: GlobalModel) -> None:
-        """Write the model in each form; the run is over if no round is left."""
+        """Write the model in each form and the report; the run is over if no round is left."""
         self._store.finish(model)
         if model.round > self._plan.training.rounds:
             self._journal.append(self._line("finished", round=model.round))
+        write_report(self._directory)
 
     def _save(self, model: GlobalModel, line: bytes) -> None:
         checkpoint = Checkpoint(

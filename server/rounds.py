@@ -38,7 +38,8 @@ class RoundReport:
     """What a round was: survivors, sums of counts by segment, bytes an institution, seconds.
 
     ``noise`` is the standard deviation of the noise on each count of a segment, if it has any;
-    ``verdict`` the guard's on the model that was received, if it judged.
+    ``verdict`` the guard's on the model that was received, if it judged; ``stages`` the seconds
+    that the server waited for institutions, by trip.
     """
 
     round: int
@@ -52,6 +53,7 @@ class RoundReport:
     seconds: float
     noise: dict[str, float] = field(default_factory=dict)
     verdict: Verdict | None = None
+    stages: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def estimates(self) -> dict[str, Estimate]:
@@ -138,6 +140,7 @@ def run_rounds(  # noqa: PLR0913
             bytes_up=sum(traffic.up[name] for name in survivors) // members,
             bytes_down=sum(traffic.down[name] for name in survivors) // members,
             seconds=0.0,  # The clock is read when the round is over.
+            stages=dict(traffic.seconds),
         )
         model, verdict = _advance(model, plan, sums, report)
         if verdict is not None:

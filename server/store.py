@@ -24,16 +24,31 @@ from common.export.shrinkage import shrinkage
 from common.export.sparse_file import SPARSE, sparse_bytes
 from common.export.tensor_file import tensor_bytes
 from common.facts import metadata_of
-from common.model import layout_of
+from common.layout import layout_of
 from common.plan import Plan
 from common.pruning.compaction import compact, unpruned
 from common.pruning.masks import pack_mask
-from common.segments import COUNTS, TEST, VALIDATION, count_names
+from common.segments import COUNTS, count_names
 from server.adverts import Adverts, Known
 from server.evaluation import Estimate
 from server.latency import latencies
 from server.model import GlobalModel
 from server.rounds import Clock, RoundReport
+from server.spent import facts_json
+from server.tables import (
+    COLUMNS,
+    COLUMNS_OF,
+    COUNT_COLUMNS,
+    COUNTS_TABLE,
+    FACTS,
+    GROUP_COLUMNS,
+    GROUPS,
+    LATENCY,
+    METRICS,
+    MODEL,
+    ROUNDS,
+    SHRINKAGE,
+)
 
 Row = dict[str, str | int | float]
 """A row of a table by column."""
@@ -41,62 +56,11 @@ Row = dict[str, str | int | float]
 Rows = Mapping[str, Sequence[Row]]
 """Rows by the name of the table that they go to."""
 
-METRICS = {
-    "auc": "roc_auc",
-    "pr_auc": "pr_auc",
-    "ks": "ks",
-    "brier": "brier",
-    "calibration": "calibration",
-}
-"""Columns of a released histogram, and what they show of it."""
+COMPACT = "compact.safetensors"
+"""The compacted model in plain tensors."""
 
-ROUNDS, GROUPS = "rounds.csv", "groups.csv"
-"""What each round was; what its evaluation tells of each group and pool."""
-
-MODEL = "model.safetensors"
-"""The model so far, in the plan's shapes, with its mask."""
-
-COMPACT, SHRINKAGE = "compact.safetensors", "shrinkage.json"
-"""The compacted model in plain tensors, and what shrank."""
-
-LATENCY = "latency_ms"
-"""The one figure of ``shrinkage.json`` that is measured, not counted: by number of records."""
 ADVERTS = "adverts-"
 """How the files begin that hold members' last adverts, one a plan."""
-
-COLUMNS = (
-    "round",
-    "epoch",
-    "survivors",
-    "weights_kept",
-    "sparsity",
-    "auc_validation",
-    "auc_test",
-    "bytes_up",
-    "bytes_down",
-    "seconds",
-    *(
-        f"{metric}_{part}{end}"
-        for part in (VALIDATION, TEST)
-        for metric in METRICS
-        for end in ("", "_sd")
-        if (metric, end) != ("auc", "")
-    ),
-)
-"""A metric's standard deviation is that of the noise on the counts it was computed from."""
-
-GROUP_COLUMNS = (
-    "round",
-    "part",
-    "group",
-    *(metric + end for metric in METRICS for end in ("", "_sd")),
-    "positives",
-    "negatives",
-)
-"""Of ``groups.csv``, which plans with groups or pools have; the counts are noised ones."""
-
-
-COLUMNS_OF = {ROUNDS: COLUMNS, GROUPS: GROUP_COLUMNS}
 
 
 def round_row(report: RoundReport) -> Row:
@@ -111,6 +75,7 @@ def round_row(report: RoundReport) -> Row:
         "bytes_up": report.bytes_up,
         "bytes_down": report.bytes_down,
         "seconds": round(report.seconds, 4),
+        **{f"seconds_{stage}": round(took, 4) for stage, took in report.stages.items()},
     }
     for part in (part for part in COUNTS if part in report.counts):
         for (metric, end), number in _metrics(report.estimates[part]).items():
@@ -135,15 +100,32 @@ def group_rows(report: RoundReport, plan: Plan) -> list[Row]:
     return rows
 
 
+def count_rows(report: RoundReport) -> list[Row]:
+    """Return a report as rows of ``counts.csv``: the sums as they were opened, noise and all."""
+    rows: list[Row] = []
+    for name, counts in report.counts.items():
+        part, _, group = name.partition("/")
+        negatives, positives = counts.round().astype(int).reshape(2, -1).tolist()
+        noise = round(report.noise.get(name, 0.0), 6)
+        for place, pair in enumerate(zip(negatives, positives, strict=True)):
+            cells = (report.round, part, group, noise, place, *pair)
+            rows.append(dict(zip(COUNT_COLUMNS, cells, strict=True)))
+    return rows
+
+
 def tables_of(plan: Plan) -> tuple[str, ...]:
     """Return the names of a run's tables."""
     apart = plan.evaluation.groups or plan.evaluation.pools
-    return (ROUNDS, GROUPS) if apart else (ROUNDS,)
+    return (ROUNDS, COUNTS_TABLE, GROUPS) if apart else (ROUNDS, COUNTS_TABLE)
 
 
 def rows_of(report: RoundReport, plan: Plan) -> dict[str, list[Row]]:
     """Return what a report adds to each table."""
-    rows = {ROUNDS: [round_row(report)], GROUPS: group_rows(report, plan)}
+    rows = {
+        ROUNDS: [round_row(report)],
+        COUNTS_TABLE: count_rows(report),
+        GROUPS: group_rows(report, plan),
+    }
     return {name: rows[name] for name in tables_of(plan)}
 
 
@@ -216,6 +198,7 @@ class RunStore:
         for name, took in latencies(runnable, width, clock).items():
             shrank[name][LATENCY] = took
         files[SHRINKAGE] = (json.dumps(shrank, indent=2) + "\n").encode()
+        files[FACTS] = facts_json(self._plan, min(model.round, self._plan.training.rounds))
         for name, data in files.items():
             write_atomically(self._directory / name, data)
         return shrank

@@ -28,6 +28,7 @@ class Baseline:
     learning_rate: float
     auc: float
     pr_auc: float
+    ks: float
     weights: int
 
 
@@ -64,5 +65,5 @@ def train_baseline(  # noqa: PLR0913, PLR0917  (what `simulate` takes)
         runs.append((exact_metrics(run.final, candidate, validation)[0], run))
     _, best = max(runs, key=lambda item: item[0])
     test = {member: part.test for member, part in splits.items()}
-    auc, pr_auc = exact_metrics(best.final, best.plan, test)
-    return Baseline(name, learning_rate(best.plan), auc, pr_auc, best.final.mask.size)
+    found = exact_metrics(best.final, best.plan, test)
+    return Baseline(name, learning_rate(best.plan), *found, best.final.mask.size)

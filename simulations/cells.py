@@ -112,16 +112,14 @@ def execute_cell(cell: Cell, engine: str = "inprocess") -> Outcome:
     traces = [_trained(plan, cell, engine) for plan in cell.plans]
     best = max(traces, key=lambda trace: trace.stops[-1].exact)
     plan, model = best.plan, best.run.final
-    test, test_pr = exact_metrics(
-        model, plan, {name: part.test for name, part in cell.splits.items()}
-    )
+    test = exact_metrics(model, plan, {name: part.test for name, part in cell.splits.items()})
     masks = layout_of(plan.model, plan.schema_.width).split(model.mask)
     return Outcome(
         learning_rate=learning_rate(plan),
         weights=model.mask.size,
         kept=model.kept,
-        test=test,
-        test_pr=test_pr,
+        test=test.auc,
+        test_pr=test.pr_auc,
         bytes_first=best.sent[0],
         bytes_last=best.sent[-1],
         stops=tuple(best.stops),

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from common.console import DEBUG, INTERRUPTED, command_line, log_to_console, new_app, warn
 from common.facts import warnings_of
+from server.report.cli import report
 from simulations import options
 from simulations.audit_cli import audit
 from simulations.compare_cli import compare
@@ -23,6 +24,7 @@ app = new_app("Simulate a federation: private training, secure sums, a pruned mo
 app.command()(audit)
 app.command()(compare)
 app.command()(tune)
+app.command()(report)
 
 
 @app.command()

@@ -3,42 +3,20 @@
 Each is an SVG that draws in the reader's own text colour, with words for those who cannot see it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import cycle
 from statistics import fmean
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from server.report.drawing import COLOURS, GREY, INK, drawing
 from simulations.compare import DENSE, LOGISTIC, PRUNED, RANDOM, SAME_SIZE
 from simulations.ranking import Advice, Entry, RankBy, Standing, curve_of
 
-INK = "#010203"
-"""Drawn nowhere else, so that it can stand for the reader's text colour."""
-
-THEMED = "<style>svg{color:#1c2024}@media(prefers-color-scheme:dark){svg{color:#e4e7eb}}</style>"
-COLOURS = ("#3b82c4", "#d9731a", "#2f9e6e", "#b65fb0", "#b8921f", "#d1495b", "#3aa6b9", "#8c6d46")
-GREY = "#868d97"
 SHOWN = len(COLOURS)
 """Variants in one plot; more could not be told apart."""
-
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "fedprune",
-    "svg.fonttype": "path",
-    "font.size": 11,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.framealpha": 0,
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +74,7 @@ def _against_sparsity(entries: Sequence[Entry], by: RankBy, palette: _Palette) -
         if entry.arm.kind not in (DENSE, LOGISTIC):
             lines.setdefault(entry.arm.variant, []).append(entry)
     told: list[str] = []
-    with _drawing("weights pruned, %", f"validation ROC-AUC, {by}") as (axes, done):
+    with drawing("weights pruned, %", f"validation ROC-AUC, {by}") as (axes, done):
         for name, line in lines.items():
             look = palette.of(line[0])
             line.sort(key=lambda entry: -entry.kept)
@@ -125,7 +103,7 @@ def _bytes(
 ) -> Plot:
     baselines = [entry for entry in entries if entry.arm.kind in (DENSE, LOGISTIC)]
     told = []
-    with _drawing("kB up per institution, so far", f"validation ROC-AUC, {by}") as (axes, done):
+    with drawing("kB up per institution, so far", f"validation ROC-AUC, {by}") as (axes, done):
         for entry in (*masked, *baselines):
             points = [(sent / 1000, auc) for sent, auc in curve_of(entry, by)]
             axes.plot(*zip(*points, strict=True), label=entry.arm.variant, **palette.of(entry))
@@ -140,7 +118,7 @@ def _bytes(
 def _layers(masked: Sequence[Entry], at: str, palette: _Palette) -> Plot:
     names = [layer.name for layer in masked[0].outcomes[0].layers if layer.name.endswith("weight")]
     told = []
-    with _drawing("", "weights pruned, %") as (axes, done):
+    with drawing("", "weights pruned, %") as (axes, done):
         width = 0.8 / len(masked)
         for index, entry in enumerate(masked):
             gone = [
@@ -163,7 +141,7 @@ def _layers(masked: Sequence[Entry], at: str, palette: _Palette) -> Plot:
 
 def _overlaps(masked: Sequence[Entry], at: str, palette: _Palette) -> Plot:
     told = []
-    with _drawing("round", "Jaccard index") as (axes, done):
+    with drawing("round", "Jaccard index") as (axes, done):
         for entry in masked:
             rounds, previous, initial = zip(
                 *(
@@ -198,27 +176,3 @@ def _overlaps(masked: Sequence[Entry], at: str, palette: _Palette) -> Plot:
 
 def _told(points: Iterable[tuple[float, float]]) -> str:
     return ", ".join(f"{auc:.3f} at {share:.0f} %" for share, auc in points)
-
-
-class _Done:
-    svg = ""
-
-
-@contextmanager
-def _drawing(x: str, y: str) -> Iterator[tuple[Axes, _Done]]:
-    """Give axes to draw on; the picture is in the second value after the block."""
-    done = _Done()
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.9, 4.0), layout="constrained")
-        axes = figure.subplots()
-        yield axes, done
-        axes.set(xlabel=x, ylabel=y)
-        axes.grid(visible=True, alpha=0.25)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9.5)
-        drawing = StringIO()
-        figure.savefig(drawing, format="svg", transparent=True, metadata={"Date": None})
-    svg = drawing.getvalue().replace(INK, "currentColor")
-    head = svg.index(">", svg.index("<svg")) + 1
-    done.svg = svg[:head] + THEMED + svg[head:]

@@ -1,18 +1,18 @@
 """What a comparison leaves behind: one table, as CSV, JSON and a page that needs no network."""
 
-import base64
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from common.facts import facts_of
 from common.plan import Plan
+from server.report.page import rendered
 from simulations.compare import AXES, DENSE, Epsilon
-from simulations.compare_figures import Plot, plots_of
+from simulations.compare_figures import plots_of
 from simulations.ranking import MEASURES, Advice, RankBy, Standing, bytes_to, spread_of
 
 SUMMED = (
@@ -147,40 +147,24 @@ def html_of(comparison: Comparison) -> str:
         f" unit {facts['unit']}, delta {facts['delta']}. Ranked by {MEASURES[comparison.by]};"
         f" evaluation: {facts['evaluation']}."
     )
-    sections = "".join(_section(comparison, budget) for budget in comparison.budgets)
-    missing = {**comparison.left_out, **comparison.failed}
-    absent = "".join(
-        f"<li>{escape(name)}: {escape(reason)}</li>" for name, reason in missing.items()
-    )
-    rest = f"<h2>Not in the tables</h2><ul>{absent}</ul>" if absent else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(plan.name)}: comparison</title><style>{_STYLE}</style></head><body><main>"
-        f"<h1>{escape(plan.name)}: which model to take</h1><p>{escape(lead)}</p>{sections}{rest}"
-        f"<footer><p>{escape(CHOICE)}</p><p>{escape(SUMMED)} {escape(SIMULATED)}</p></footer>"
-        "</main></body></html>\n"
-    )
-
-
-def _section(comparison: Comparison, budget: Budget) -> str:
-    advice = budget.advice
-    notes = "".join(f"<li>{escape(note)}</li>" for note in advice.notes)
-    figures = "".join(map(_figure, plots_of(budget.table, advice, comparison.by)))
-    return (
-        f"<section><h2>Epsilon {escape(str(budget.epsilon))}</h2>"
-        f'<div class="advice"><p><strong>Recommended: {escape(advice.arm.name)}.</strong>'
-        f" {escape(advice.reason)}</p><ul>{notes}</ul></div>"
-        f"{_table(comparison, budget)}<div class=plots>{figures}</div></section>"
-    )
-
-
-def _figure(plot: Plot) -> str:
-    data = base64.b64encode(plot.svg.encode()).decode()
-    return (
-        f"<figure><h3>{escape(plot.title)}</h3>"
-        f'<img alt="{escape(plot.alt)}" src="data:image/svg+xml;base64,{data}">'
-        f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
+    budgets = [
+        {
+            "epsilon": budget.epsilon,
+            "advice": budget.advice,
+            "rows": [(row["recommended"], cells_of(row)) for row in rows_of(comparison, budget)],
+            "plots": plots_of(budget.table, budget.advice, comparison.by),
+        }
+        for budget in comparison.budgets
+    ]
+    return rendered(
+        "compare.html",
+        Path(__file__).parent,
+        name=plan.name,
+        lead=lead,
+        heads=HEADS,
+        budgets=budgets,
+        absent={**comparison.left_out, **comparison.failed},
+        footer=(CHOICE, f"{SUMMED} {SIMULATED}"),
     )
 
 
@@ -198,23 +182,6 @@ HEADS = (
     "kB first / last round",
     "kB to near dense",
 )
-
-
-def _table(comparison: Comparison, budget: Budget) -> str:
-    heads = "".join(f'<th scope="col">{head}</th>' for head in HEADS)
-    body = "".join(
-        f"<tr{' class=taken' if row['recommended'] else ''}>"
-        + "".join(
-            f'<th scope="row">{escape(cell)}</th>' if index == 1 else f"<td>{escape(cell)}</td>"
-            for index, cell in enumerate(cells_of(row))
-        )
-        + "</tr>"
-        for row in rows_of(comparison, budget)
-    )
-    return (
-        '<div class="table" tabindex="0" role="region" aria-label="ranking"><table>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
 
 
 def cells_of(row: Mapping[str, Any]) -> list[str]:
@@ -244,29 +211,3 @@ def _chance(p: float | None) -> str:
     if p is None:
         return ""
     return f"{p:.2g}" if p >= 0.001 else "<.001"
-
-
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1c2024;--soft:#5d6570;--page:#fff;--card:#f3f6fa;
---line:#d9dee5;--mark:#2f6fb0}
-@media(prefers-color-scheme:dark){:root{--ink:#e4e7eb;--soft:#9aa4b1;--page:#14171b;
---card:#1d2228;--line:#333a43;--mark:#6fb0ee}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:1rem}
-h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.2rem;margin-top:2rem}h3{font-size:1rem;margin:0}
-.advice{background:var(--card);border-left:4px solid var(--mark);padding:.6rem 1rem;
-border-radius:4px}.advice p{margin:.2rem 0}.advice ul{margin:.4rem 0;padding-left:1.2rem;
-color:var(--soft);font-size:.92rem}
-.table{overflow-x:auto;margin:1rem 0}
-table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.3rem .55rem;text-align:right;white-space:nowrap;
-border-bottom:1px solid var(--line)}
-thead th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
-th:nth-child(2){text-align:left;font-weight:500}
-tr.taken td,tr.taken th{background:var(--card);font-weight:700}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:1.5rem}
-figure{margin:0;min-width:0}figure img{width:100%;max-width:600px;height:auto;display:block}
-figcaption,footer{color:var(--soft);font-size:.86rem}footer{margin-top:2rem;
-border-top:1px solid var(--line)}
-""".replace("\n", "")

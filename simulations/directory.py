@@ -11,13 +11,15 @@ from common.durable import PARTIAL, write_atomically
 from common.errors import ConfigError
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
-from server.store import COMPACT, GROUPS, MODEL, ROUNDS, SHRINKAGE
+from server.store import COMPACT
+from server.tables import COLUMNS_OF, FACTS, MODEL, REPORT, SHRINKAGE
 
 LOCK = ".lock"
-MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE)
+MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE, FACTS)
 COMPARED = ("compare.csv", "compare.json", "compare.html", "recommended.toml", "tune.json")
 RESULTS = (
-    *("summary.json", ROUNDS, GROUPS, "plan.toml", "curves.svg", "audit.json"),
+    *("summary.json", "plan.toml", "curves.svg", "audit.json", REPORT),
+    *COLUMNS_OF,
     *MODELS,
     *COMPARED,
 )

@@ -16,8 +16,10 @@ from rich.progress import (
 from common.console import errors
 from common.segments import VALIDATION
 from server.model import GlobalModel
+from server.report.page import write_report
 from server.rounds import RoundReport
-from server.store import LATENCY, RunStore
+from server.store import RunStore
+from server.tables import LATENCY
 from simulations.baselines import BASELINES, RATES, Baseline, train_baseline
 from simulations.directory import write_results
 from simulations.engine import IN_PROCESS
@@ -71,6 +73,7 @@ def execute(  # noqa: PLR0913  (what a run may vary)
         for name, form in store.finish(run.final).items()
     }
     write_results(directory, summary, curves(run, summary))
+    write_report(directory)
     return summary
 
 

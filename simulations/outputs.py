@@ -15,7 +15,7 @@ from common.privacy.budgets import learning_rate, training_mechanism
 from common.segments import TEST, VALIDATION, count_names
 from server.evaluation import Estimate
 from server.groups import apart, worst
-from server.store import METRICS
+from server.tables import METRICS
 from simulations.baselines import Baseline
 from simulations.run import Run, exact_metrics
 
@@ -25,7 +25,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the summary of a run; bytes are per institution, all trips of a round.
 
-    ``auc`` and ``pr_auc`` are exact on the pooled test rows, which only a simulator sees;
+    ``auc``, ``pr_auc`` and ``ks`` are exact on the pooled test rows, which only a simulator sees;
     ``auc_private`` and its like are what the server computed from the sums, each with the
     standard deviation of the noise in them (None until the last round); so is what stands under
     ``groups``, for each protected group and pool. ``guard`` is its last verdict.
@@ -33,7 +33,7 @@ def summarise(
     plan, model = run.plan, run.final
     returns = plan.pruning.guard == "step_back"
     test = {name: part.test for name, part in splits.items()}
-    auc, pr_auc = exact_metrics(model, plan, test)
+    exact = exact_metrics(model, plan, test)
     # Where the guard returned to an earlier model, these counts are not of the one delivered.
     released = [
         report.estimates
@@ -44,9 +44,10 @@ def summarise(
     trained = [r for r in run.reports if r.round < plan.training.rounds and r.survivors]
     private = plan.privacy.epsilon != "none"
     summary = {
-        "auc": auc,
+        "auc": exact.auc,
         **_private(released[-1][TEST] if released else None),
-        "pr_auc": pr_auc,
+        "pr_auc": exact.pr_auc,
+        "ks": exact.ks,
         "epsilon": run.epsilon if private else "none",
         "epsilon_if_others_collude": run.abandoned_epsilon if private else "none",
         **_by_group(run, released[-1] if released else {}),
@@ -67,6 +68,7 @@ def summarise(
     for baseline in baselines:
         summary[f"auc_{baseline.name}"] = baseline.auc
         summary[f"pr_auc_{baseline.name}"] = baseline.pr_auc
+        summary[f"ks_{baseline.name}"] = baseline.ks
         summary[f"learning_rate_{baseline.name}"] = baseline.learning_rate
         summary[f"weights_{baseline.name}"] = baseline.weights
     return summary

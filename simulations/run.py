@@ -3,22 +3,23 @@
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import current_thread, main_thread
+from typing import NamedTuple
 
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from client.data import Examples, Splits, require_trainable
 from common.entropy import SeededEntropy
 from common.errors import AggregationError
 from common.model import Network
 from common.plan import Plan
-from common.privacy.budgets import accounted_delta, training_mechanism
 from common.privacy.shared import abandoned_epsilon
 from server.app import Task, build_app
 from server.model import GlobalModel
 from server.rounds import RoundReport
+from server.spent import spent_epsilon
 from simulations.engine import IN_PROCESS, Members, engine_of
 
 Watch = Callable[[GlobalModel, RoundReport], None]
@@ -47,9 +48,7 @@ class Run:
     @property
     def epsilon(self) -> float:
         """What the finished rounds have spent of an institution's training budget."""
-        steps = self.finished * self.plan.training.steps
-        spent = replace(training_mechanism(self.plan), steps=steps)
-        return spent.epsilon(accounted_delta(self.plan), self.plan.privacy.accountant)
+        return spent_epsilon(self.plan, self.finished)
 
     @property
     def abandoned_epsilon(self) -> float:
@@ -103,16 +102,25 @@ def interrupts_held() -> Iterator[None]:
         previous(signal.SIGINT, None)
 
 
-def exact_metrics(
-    model: GlobalModel, plan: Plan, parts: Mapping[str, Examples]
-) -> tuple[float, float]:
-    """Return ROC-AUC and average precision on pooled rows, which only a simulator can see."""
+class Exact(NamedTuple):
+    """Quality on pooled rows, which only a simulator can see."""
+
+    auc: float
+    pr_auc: float
+    ks: float
+
+
+def exact_metrics(model: GlobalModel, plan: Plan, parts: Mapping[str, Examples]) -> Exact:
+    """Return ROC-AUC, average precision and Kolmogorov-Smirnov distance on pooled rows."""
     network = Network(plan.model, plan.schema_.width)
     network.load(model.weights, model.mask)
     with torch.no_grad():
         logits = torch.cat([network(torch.from_numpy(part.features)) for part in parts.values()])
     labels = torch.cat([torch.from_numpy(part.labels) for part in parts.values()])
-    return (
-        float(roc_auc_score(labels.numpy(), logits.numpy())),
-        float(average_precision_score(labels.numpy(), logits.numpy())),
+    told, scored = labels.numpy(), logits.numpy()
+    alarms, hits, _ = roc_curve(told, scored)
+    return Exact(
+        auc=float(roc_auc_score(told, scored)),
+        pr_auc=float(average_precision_score(told, scored)),
+        ks=float((hits - alarms).max()),
     )

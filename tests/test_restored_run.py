@@ -21,7 +21,8 @@ from server.backup import archived
 from server.model import GlobalModel
 from server.record import RunRecord
 from server.rounds import RoundReport
-from server.store import MODEL, stored_adverts
+from server.store import stored_adverts
+from server.tables import MODEL
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from tests.support import count_training, roster_of, small_institution, small_plan
 

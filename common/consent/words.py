@@ -112,7 +112,7 @@ def plan_facts(plan: Plan) -> Facts:
     )
     yield "columns read", ", ".join(column.name for column in plan.schema_.columns)
     yield "pruned", pruning_of(plan.pruning)
-    yield "leaves you", _leaving(plan, size)
+    yield "leaves you", leaving(plan)
     if apart := _apart(plan):
         yield "counted apart", apart
     if private:
@@ -124,17 +124,54 @@ def plan_facts(plan: Plan) -> Facts:
     else:
         yield "epsilon", "none: NO differential privacy"
     yield "evaluation", evaluation_of(plan)
-    if plan.aggregation.kind == "secure":
-        yield (
-            "server sees",
-            f"the sum over {plan.threshold} institutions or more, and who took part; one vector"
-            f" never, {_colluding(plan.aggregation.colluders)}",
-        )
-    else:
-        yield "server sees", "EVERY institution's vector"
-    yield "members see", "the model and its mask each round; nobody's vector"
+    yield "server sees", seen_by_server(plan)
+    yield "members see", SEEN_BY_MEMBERS
     for warning in warnings_of(plan):
         yield "WARNING", warning
+
+
+SEEN_BY_MEMBERS = "the model and its mask each round; nobody's vector"
+
+
+def leaving(plan: Plan) -> str:
+    """Say all that an institution sends, at most: in the largest round, before anything is pruned.
+
+    What Flower puts around it, and names of the protocol's fields, come on top.
+    """
+    size = layout_of(plan.model, plan.schema_.width).size
+    bits, secure = plan.aggregation.ring_bits, plan.aggregation.kind == "secure"
+    rounds = [segments_of(plan, number, size) for number in range(plan.training.rounds + 1)]
+    slots = len(check_slots(bytes(32), bits)) if secure else 0
+    values = max(sum(segment.length for segment in segments) for segments in rounds) + slots
+    evaluations = ", ".join(map(str, evaluation_rounds(plan)))
+    said = (
+        f"one vector a round, at most {ceil(values * bits / 8):,} bytes before pruning: the update"
+        f" of the weights; with it, in rounds {evaluations}, counts of held-out rows by score"
+    )
+    cut = [
+        str(number)
+        for number, segments in enumerate(rounds)
+        if MAGNITUDES in {segment.name for segment in segments}
+    ]
+    if cut:
+        said += f"; in {len(cut)} rounds, {cut[0]} to {cut[-1]}, the magnitudes of your own weights"
+    if secure:
+        dealt = ADVERT_SIZE + SIGNATURE_SIZE + len(plan.names) * SEALED_SIZE
+        said += (
+            f". Beside it {dealt:,} bytes of public keys, sealed shares and signatures, and what"
+            " opens the sum"
+        )
+    return f"{said}. No row, no column, no size of a table"
+
+
+def seen_by_server(plan: Plan) -> str:
+    """Say what the server learns of institutions."""
+    if plan.aggregation.kind != "secure":
+        return "EVERY institution's vector"
+    return (
+        f"the sum over {plan.threshold} institutions or more, and who took part; one vector"
+        f" never, {_colluding(plan.aggregation.colluders)}"
+    )
 
 
 def differences(before: Charter, after: Charter) -> Facts:
@@ -167,36 +204,6 @@ def differences(before: Charter, after: Charter) -> Facts:
     for path in sorted(flat.keys() | later.keys()):
         if flat.get(path) != later.get(path):
             yield f"plan {path}", f"{flat.get(path, 'absent')} -> {later.get(path, 'absent')}"
-
-
-def _leaving(plan: Plan, size: int) -> str:
-    """Say all that an institution sends, at most: in the largest round, before anything is pruned.
-
-    What Flower puts around it, and names of the protocol's fields, come on top.
-    """
-    bits, secure = plan.aggregation.ring_bits, plan.aggregation.kind == "secure"
-    rounds = [segments_of(plan, number, size) for number in range(plan.training.rounds + 1)]
-    slots = len(check_slots(bytes(32), bits)) if secure else 0
-    values = max(sum(segment.length for segment in segments) for segments in rounds) + slots
-    evaluations = ", ".join(map(str, evaluation_rounds(plan)))
-    said = (
-        f"one vector a round, at most {ceil(values * bits / 8):,} bytes before pruning: the update"
-        f" of the weights; with it, in rounds {evaluations}, counts of held-out rows by score"
-    )
-    cut = [
-        str(number)
-        for number, segments in enumerate(rounds)
-        if MAGNITUDES in {segment.name for segment in segments}
-    ]
-    if cut:
-        said += f"; in {len(cut)} rounds, {cut[0]} to {cut[-1]}, the magnitudes of your own weights"
-    if secure:
-        dealt = ADVERT_SIZE + SIGNATURE_SIZE + len(plan.names) * SEALED_SIZE
-        said += (
-            f". Beside it {dealt:,} bytes of public keys, sealed shares and signatures, and what"
-            " opens the sum"
-        )
-    return f"{said}. No row, no column, no size of a table"
 
 
 def _apart(plan: Plan) -> str:

@@ -31,7 +31,7 @@ from common import messages as wire
 from common.entropy import SeededEntropy
 from common.errors import FedpruneError
 from common.plan import Plan
-from server import store
+from server import store, tables
 from server.app import Task
 from server.app import build_app as build_server
 from server.journal import JOURNAL
@@ -155,8 +155,8 @@ def perform(
     for member in members.values():
         member.ledger.verify()
         observed.runs |= {entry.run for entry in member.ledger.read()[1]}
-    if (folder / store.MODEL).exists():
-        observed.model = (folder / store.MODEL).read_bytes()
+    if (folder / tables.MODEL).exists():
+        observed.model = (folder / tables.MODEL).read_bytes()
     return observed
 
 

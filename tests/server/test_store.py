@@ -21,7 +21,8 @@ from common.pruning.masks import unpack_mask
 from common.segments import TEST, VALIDATION, count_names
 from server.model import GlobalModel
 from server.rounds import RoundReport
-from server.store import COLUMNS, GROUP_COLUMNS, RunStore, round_row
+from server.store import RunStore, round_row
+from server.tables import COLUMNS, GROUP_COLUMNS
 from tests.support import grouped_plan, small_plan, start_of
 
 PLAN = small_plan()
@@ -71,6 +72,7 @@ def test_each_round_is_there_as_soon_as_it_is_kept(tmp_path: Path) -> None:
             == layout_of(PLAN.model, 4).split(model(round_number).weights)["output.bias"].tolist()
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "counts.csv",
         "model.safetensors",
         "plan.toml",
         "rounds.csv",
@@ -158,6 +160,8 @@ def test_a_finished_run_leaves_the_model_in_each_form(tmp_path: Path) -> None:
     shrank = store.finish(last, lambda: next(ticks) / 1000)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "compact.safetensors",
+        "counts.csv",
+        "facts.json",
         "model.onnx",
         "model.sparse",
         "plan.toml",

@@ -90,7 +90,7 @@ def test_rate_is_chosen_on_validation_rows_alone(plan: Plan, splits: Mapping[str
         test[rate] = exact_metrics(run.final, candidate, parts)
     assert len(set(validation.values())) == len(RATES)
     assert best.learning_rate == max(validation, key=lambda rate: validation[rate])
-    assert (best.auc, best.pr_auc) == test[best.learning_rate]
+    assert (best.auc, best.pr_auc, best.ks) == test[best.learning_rate]
     # Negative control: test rows whose labels are turned move the result, never the choice.
     turned = {
         member: replace(part, test=replace(part.test, labels=1 - part.test.labels))

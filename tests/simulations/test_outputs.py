@@ -21,7 +21,7 @@ from simulations.outputs import PANELS, curves, summarise
 from simulations.run import Run, simulate
 from tests.commands import trial_plan
 
-BASELINE = Baseline("dense", 0.5, 0.75, 0.4, 100)
+BASELINE = Baseline("dense", 0.5, 0.75, 0.4, 0.3, 100)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,7 @@ def test_baselines_stand_beside_the_run(run: Run, splits: Mapping[str, Splits]) 
     assert added == {
         "auc_dense": 0.75,
         "pr_auc_dense": 0.4,
+        "ks_dense": 0.3,
         "learning_rate_dense": 0.5,
         "weights_dense": 100,
     }

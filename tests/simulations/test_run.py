@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Message, RecordDict
+from scipy.stats import ks_2samp
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from client.data import Splits
@@ -165,7 +166,7 @@ def test_training_without_noise_learns_what_noise_hides() -> None:
     test = {name: part.test for name, part in SPLITS.items()}
     quiet = small_plan(**QUIET)
     learned = simulated(quiet)
-    auc, pr_auc = exact_metrics(learned.run.final, quiet, test)
+    auc, pr_auc, _ = exact_metrics(learned.run.final, quiet, test)
     # The labels' own log-odds reach .72 on these rows.
     assert auc > 0.65
     assert pr_auc > 0.65
@@ -185,9 +186,10 @@ def test_exact_metrics_are_of_the_pooled_rows() -> None:
     labels = np.concatenate([part.labels for part in test.values()])
     with torch.no_grad():
         logits = network(torch.from_numpy(features)).numpy()
-    auc, pr_auc = exact_metrics(model, PLAN, test)
+    auc, pr_auc, ks = exact_metrics(model, PLAN, test)
     assert auc == pytest.approx(roc_auc_score(labels, logits))
     assert pr_auc == pytest.approx(average_precision_score(labels, logits))
+    assert ks == pytest.approx(ks_2samp(logits[labels == 1], logits[labels == 0]).statistic)
     assert exact_metrics(model, PLAN, {"ash": test["ash"]})[0] != auc
 
 
