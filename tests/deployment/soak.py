@@ -27,7 +27,8 @@ from server.app import build_app as build_server
 from server.model import GlobalModel
 from server.record import RunRecord
 from server.rounds import RoundReport
-from server.store import ROUNDS, stored_adverts
+from server.store import stored_adverts
+from server.tables import ROUNDS
 from server.trail import server_trail
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from tests.deployment.federation import (
