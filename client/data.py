@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from client.cleaning import Rows, Table, clean
-from client.databases import PASSWORD, Database, read_query
+from client.databases import Database, read_query
 from client.reading import read_frame
 from common.encoding import Features, encode, read_column, read_labels
 from common.errors import DataError
 from common.plan import TRAIN_SHARE
 from common.schema import FeatureSchema
-from common.secret_files import from_environment
+from common.secret_files import DATA_PASSWORD, from_environment
 
 Positions = npt.NDArray[np.intp]
 
@@ -79,7 +79,7 @@ def load_table(data: Path | Database, schema: FeatureSchema) -> Table:
     Raises `DataError` naming file or database, column and count.
     """
     if isinstance(data, Database):
-        frame = read_query(data, from_environment(PASSWORD))
+        frame = read_query(data, from_environment(DATA_PASSWORD))
     else:
         frame = read_frame(data, schema.file)
     return clean(frame, schema, str(data))

@@ -27,7 +27,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from common.errors import DataError
-from common.secret_files import DATA_PASSWORD as PASSWORD
+from common.secret_files import DATA_PASSWORD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ _READ_ONLY = {
 """What is said before the query; of other databases the account must not be able to write."""
 
 _CODES = {
-    "28": f"the user of data.url or {PASSWORD} is wrong",
+    "28": f"the user of data.url or {DATA_PASSWORD} is wrong",
     "3D": "it has no such database: correct data.url",
     "42501": "its user may not read that: have the right to SELECT granted",
     "42": "it does not understand data.query: try it in the database's own console",
@@ -91,7 +91,7 @@ class Database(BaseModel):
             # Not chained: it may hold a password.
             raise ValueError("no SQLAlchemy URL: write dialect://user@host/database") from None
         if url.password is not None or any(map(_SECRET.search, url.query)):
-            raise ValueError(f"holds a password: take it out, and give it in {PASSWORD}")
+            raise ValueError(f"holds a password: take it out, and give it in {DATA_PASSWORD}")
         return text
 
     @field_validator("query")
@@ -250,7 +250,7 @@ def _meaning(error: BaseException | None) -> str:
     where = f", code {code}" if code else ""
     return (
         f"cannot be read or reached ({type(error).__name__}{where}): check data.url, data.ca and"
-        f" {PASSWORD}"
+        f" {DATA_PASSWORD}"
     )
 
 

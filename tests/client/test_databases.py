@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from client import databases
 from client.data import Splits, load_table, prepare
-from client.databases import PASSWORD, Database, read_query
+from client.databases import Database, read_query
 from common.errors import DataError
 from common.schema import FeatureSchema
+from common.secret_files import DATA_PASSWORD
 from tests.client.postgres import SECRET, Cluster, certify, missing, postgres
 
 ROWS = 400
@@ -182,7 +183,7 @@ def test_postgresql_means_what_files_mean(
     files: list[Path], cluster: Cluster, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(databases, "ROWS", rows)
-    monkeypatch.setenv(PASSWORD, SECRET)
+    monkeypatch.setenv(DATA_PASSWORD, SECRET)
     sources: list[Path | Database] = [files[0], of(cluster)]
     csv, ours = (prepare(load_table(source, SCHEMA), SCHEMA, 2) for source in sources)
     require_equal(csv, ours)
@@ -278,8 +279,8 @@ def test_a_slow_query_is_given_up(cluster: Cluster, tmp_path: Path) -> None:
 @pytest.mark.parametrize("password", ["HIDDEN", None])
 def test_a_wrong_password_is_refused(cluster: Cluster, password: str | None) -> None:
     told = complaint(of(cluster, "SELECT 1"), password)
-    assert told.endswith(f"check data.url, data.ca and {PASSWORD}") == (password is None)
-    assert PASSWORD in told
+    assert told.endswith(f"check data.url, data.ca and {DATA_PASSWORD}") == (password is None)
+    assert DATA_PASSWORD in told
 
 
 def test_the_server_is_known_by_its_certificate(cluster: Cluster, tmp_path: Path) -> None:
@@ -333,7 +334,7 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Database(url=url, query="SELECT 1")
     (problem,) = caught.value.errors()
-    assert problem["msg"].endswith(f"holds a password: take it out, and give it in {PASSWORD}")
+    assert problem["msg"].endswith(f"holds a password: take it out, and give it in {DATA_PASSWORD}")
 
 
 @pytest.mark.parametrize("url", ["", "loans.sqlite", "HIDDEN@host/loans"])
