@@ -57,8 +57,8 @@ class Whereabouts:
 def children(home: Path, whereabouts: Path, port: int, passphrase: AskedOnce) -> list[Child]:
     """Return the institution's processes; ``port`` is of loopback, where they meet.
 
-    ``whereabouts`` holds the server's address. The executor reads its keys itself, and anew when they change. The SuperNode, which speaks to
-    the outside, has no more than its own.
+    ``whereabouts`` holds the server's address. The executor reads its keys itself, and anew when
+    they change. The SuperNode, which speaks to the outside, has no more than its own.
 
     Raises:
         ConfigError: the SuperNode's key cannot be read, or not under this passphrase.

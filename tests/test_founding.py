@@ -16,9 +16,9 @@ from client.consent import Home
 from client.executor import Approved
 from client.keys import read_identity
 from client.stages import Institution
-from common.consent.refusals import ExpiredError, NotApprovedError
 from common.consent.agreement import mark_of
 from common.consent.enrolment import Enrolment
+from common.consent.refusals import ExpiredError, NotApprovedError
 from common.crypto.node_keys import read_private
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
