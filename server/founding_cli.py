@@ -21,6 +21,7 @@ from common.parsing import read_bytes, validated
 from common.plan import load_plan
 from common.secret_files import (
     create_secret,
+    erase,
     new_passphrase,
 )
 from common.trail.events import Founded
@@ -31,6 +32,7 @@ from server.home import (
     AUTHORITY_KEY,
     BUNDLE,
     CERTIFICATE,
+    MEMBERS,
     OPERATOR_KEY,
     PLAN,
     PROPOSALS,
@@ -91,7 +93,14 @@ def init(  # noqa: PLR0913, PLR0917
     )
     if (home / SETTINGS).exists():
         raise ConfigError(f"{home / SETTINGS}: a federation was founded here already")
-    private, stream, now = _stream()(KEY_SIZE), _stream(), int(time.time())
+    if beside := [*home.glob(BUNDLE), *home.glob(f"{MEMBERS}/**/*.json")]:
+        raise ConfigError(
+            f"{home / SETTINGS} is missing beside {beside[0].name}: restore it from the backup"
+        )
+    stream, now = _stream(), int(time.time())
+    # An operator's key that is there is used: made by `operator`, or left by a crash.
+    there = (home / OPERATOR_KEY).exists()
+    private = founding.read_operator(home / OPERATOR_KEY) if there else _stream()(KEY_SIZE)
     keys = {operator: verifying_key(private).hex()}
     for pair in other or ():
         who, _, key = pair.partition("=")
@@ -100,10 +109,13 @@ def init(  # noqa: PLR0913, PLR0917
         keys[who] = key
     validated(Operators.model_validate, {"quorum": quorum, "keys": keys}, "operators", ConfigError)
     passphrase = new_passphrase()
-    make_folders(home)
+    # What a crash left of an authority signed nothing that anyone has seen.
+    erase(home / AUTHORITY_KEY)
     signer, authority = certificates.new_authority(name, now, stream)
+    make_folders(home)
+    if not there:
+        create_secret(home / OPERATOR_KEY, private, stream, passphrase)
     create_secret(home / AUTHORITY_KEY, certificates.key_pem(signer), stream, passphrase)
-    create_secret(home / OPERATOR_KEY, private, stream, passphrase)
     write_atomically(home / AUTHORITY, certificates.certificate_pem(authority))
     successions.certify(home, settings.host, (signer, authority), now, stream, passphrase)
     written = ", ".join(f'{who} = "{key}"' for who, key in keys.items())

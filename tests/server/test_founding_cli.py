@@ -68,6 +68,35 @@ def test_a_federation_is_founded_in_files_for_their_owners(federation: Federatio
     refused(federation.operate("operator", "--name", "bob", home="bob"), "exists already")
 
 
+@pytest.mark.parametrize(
+    "lost",
+    [(), ("server.pem", "plan.toml"), ("ca.pem", "server.key", "server.pem", "operator.key")],
+)
+def test_a_crash_while_founding_is_gone_on_from(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    federation = Federation(tmp_path)
+    init = ("init", "--name", "small", "--address", ADDRESS)
+    told = good(federation.operate(*init)).out
+    for file in ("server.toml", *lost):
+        (federation.server / file).unlink()
+    again = good(federation.operate(*init)).out
+    # Others may have been told the operator's key, if it was there.
+    assert (told.splitlines()[0] == again.splitlines()[0]) == ("operator.key" not in lost)
+    assert not [one for one in examine(federation.server, datetime.now(UTC)) if one.state == "bad"]
+    good(federation.do("ash", "init", "--name", "ash"))
+    good(federation.operate("admit", federation.at("ash") / "request.json"))
+    (federation.server / "server.toml").unlink()
+    before = (federation.server / "ca.key").read_bytes()
+    refused(federation.operate(*init), "server.toml is missing beside ash.json: restore it")
+    assert (federation.server / "ca.key").read_bytes() == before
+
+
+def test_an_operators_key_that_is_there_is_used(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    made = good(federation.operate("operator", "--name", "alice")).out
+    options = ("--name", "small", "--address", ADDRESS, "--operator", "alice")
+    assert good(federation.operate("init", *options)).out.startswith(made.splitlines()[0])
+
+
 def test_the_plan_template_lacks_its_members_alone(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
     good(federation.operate("init", "--name", "small", "--address", ADDRESS))
