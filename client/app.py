@@ -7,7 +7,7 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client import stages
+from client import offers, stages
 from client.config import institution_of
 from client.memory import Memory
 from client.stages import Institution
@@ -66,6 +66,8 @@ def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
     client.query("join")(serve(wire.JoinRequest, stages.join))
     client.query("advertise")(serve(wire.AdvertiseRequest, stages.advertise))
     client.query("sign")(serve(wire.SignRequest, stages.sign))
+    client.query("offer")(serve(wire.OfferRequest, offers.offer))
+    client.query("deliver")(serve(wire.DeliverRequest, offers.deliver))
     client.train("update")(serve(wire.UpdateRequest, _update))
     client.train("unmask")(serve(wire.UnmaskRequest, stages.unmask))
     return client

@@ -24,6 +24,7 @@ from client.databases import Database
 from common.archive import Archive
 from common.backup import copied_database, copied_log, gathered, read_file
 from common.errors import ConfigError
+from common.release.folder import CHARTERS, RELEASES
 
 _FILES = (
     *("client.toml", PIN, PLAN, ROSTER, AUTHORITY, BUNDLE, PENDING),
@@ -32,6 +33,7 @@ _FILES = (
         for begin in ("", COMING)
         for name in (KEYS, NODE_KEY, NODE_KEY + PUBLIC, REQUEST)
     ),
+    *(f"{CHARTERS}/*", f"{RELEASES}/*/*"),
 )
 
 

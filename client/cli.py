@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from client import backup_cli, consent_cli, ledger_cli, score_cli, trail_cli
+from client import backup_cli, consent_cli, ledger_cli, release_cli, score_cli, trail_cli
 from client.databases import Database
 from client.operate_cli import add_commands
 from common.console import command_line, new_app
@@ -18,7 +18,9 @@ from common.schema import load_schema
 app = new_app("An institution of a federation: its data, its plan, its last word.")
 app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(trail_cli.app, name="audit")
+app.add_typer(release_cli.app, name="release")
 app.command()(score_cli.score)
+app.command()(release_cli.validate)
 for command in (*consent_cli.COMMANDS, *backup_cli.COMMANDS):
     app.command()(command)
 add_commands(app)

@@ -162,11 +162,22 @@ def load_institution(path: Path, *, looking: bool = False) -> Institution:
                 f"{path}: secure aggregation needs keys: add a [membership] with keys, roster and"
                 " roster_hash"
             )
-        return Institution(config.name, plan, rows, SystemEntropy(), ledger=ledger, trail=trail)
+        return Institution(
+            config.name, plan, rows, SystemEntropy(), ledger=ledger, trail=trail, home=path.parent
+        )
     membership = load_membership(config.membership, config.name, path.parent)
     if isinstance(trail, FileTrail):
         trail.vouch(membership.identity.signing_private)
-    opened = Institution(config.name, plan, rows, SystemEntropy(), membership, ledger, trail=trail)
+    opened = Institution(
+        config.name,
+        plan,
+        rows,
+        SystemEntropy(),
+        membership,
+        ledger,
+        trail=trail,
+        home=path.parent,
+    )
     if read_pin(path.parent) is None:
         return opened
     approved = (config.plan_hash, config.membership.roster_hash)

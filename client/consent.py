@@ -27,6 +27,7 @@ from common.crypto.roster import Identity, Roster
 from common.durable import write_atomically
 from common.entropy import Stream
 from common.errors import ConfigError
+from common.release.folder import keep_charter
 from common.secret_files import Ask, ask_passphrase, create_secret, erase, read_secret
 from common.trail.interface import Trail, Untold
 
@@ -239,6 +240,7 @@ class Home:
         charter, pin = shown.charter, self.pin
         self.trail.append(approved_event(bundle, charter, by_itself=shown.in_force))
         retired = retired_after(shown.before, charter, pin.retired if pin is not None else ())
+        keep_charter(self.path, bundle)
         _write(self.path / PLAN, charter.agreed.to_toml().encode())
         _write(self.path / ROSTER, charter.roster.to_bytes())
         _write(self.path / AUTHORITY, charter.authority.encode())

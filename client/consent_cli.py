@@ -69,7 +69,7 @@ def join(
     home: Folder = HERE,
 ) -> None:
     """Check a bundle and show what it asks for; only approve makes it hold."""
-    place = _home(home)
+    place = open_home(home)
     with refusals_noted(place.trail, "bundle"):
         shown = place.join(read_bytes(bundle), int(time.time()))
     _tell_charter(shown, place.name)
@@ -89,7 +89,7 @@ def approve(
     home: Folder = HERE,
 ) -> None:
     """Approve the bundle that was read: pin its plan, roster, authority and address."""
-    place = _home(home)
+    place = open_home(home)
 
     def require_read(shown: Shown) -> None:
         _tell_charter(shown, place.name)
@@ -143,7 +143,7 @@ def leave(
 COMMANDS = (init, join, approve, rotate, leave)
 
 
-def _home(folder: Path) -> Home:
+def open_home(folder: Path) -> Home:
     """Open a home, with the revocations that its ledger noted."""
     home = Home(folder)
     home = replace(home, trail=institution_trail(folder, home.name))

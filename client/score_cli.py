@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from client.releases import require_scorable
 from client.tables import new_table, rows_at_once, stream
-from common.console import errors
+from common.console import errors, warn
 from common.errors import ConfigError
+
+HERE = Path()
 
 
 def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
-    model: Annotated[Path, typer.Option(help="Directory with model.onnx and plan.toml.")],
+    model: Annotated[Path, typer.Option(help="Folder of a final release: releases/RUN.")],
     data: Annotated[Path, typer.Option(help="CSV or Parquet table; needs no label.")],
     out: Annotated[Path, typer.Option(help="CSV or Parquet file of scores.")],
     keep: Annotated[
@@ -36,8 +39,19 @@ def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     threads: Annotated[
         int, typer.Option(min=0, max=1_024, help="Threads of the network; 0 is one a core.")
     ] = 0,
+    unreleased: Annotated[
+        bool,
+        typer.Option(
+            "--unreleased",
+            help="Score by a model that is no final release, such as a simulation's; the audit log"
+            " of --home notes it.",
+        ),
+    ] = False,
+    home: Annotated[
+        Path, typer.Option("--home", help="The institution's folder: what it approved decides.")
+    ] = HERE,
 ) -> None:
-    """Score a table by a finished model, one row for each row, in order.
+    """Score a table by a released model, one row for each row, in order.
 
     The table may be larger than memory; only the columns that the model and --keep name are
     read. Without --blank the first cell that does not fit the model's schema ends it, and
@@ -48,6 +62,8 @@ def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     from client.score import Wishes, score_chunks  # noqa: PLC0415
     from client.scorer import load_scorer  # noqa: PLC0415
 
+    if warning := require_scorable(model, home, unreleased=unreleased):
+        warn([warning])
     scorer = load_scorer(model, threads)
     schema, source = scorer.schema, str(data)
     if out.exists() and data.exists() and out.samefile(data):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.entries import Mark, Place, Shrunk, Standing
@@ -53,6 +54,7 @@ class Institution:
     """A member: its name, the plan it approved, where its prepared rows come from, its entropy.
 
     Plain aggregation needs no membership. ``consent`` raises once a round may no longer begin.
+    ``home`` is its folder, which a simulated one has not.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Institution:
     clock: Clock = time.time
     consent: Consent = _approved_by_hand
     trail: Trail = field(default_factory=Untold, repr=False)
+    home: Path | None = None
 
     @cached_property
     def splits(self) -> Splits:

@@ -200,6 +200,39 @@ class UnmaskReply(WireMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class OfferRequest(WireMessage):
+    """A release as operators signed it, what is said of it, and its withdrawal or nothing."""
+
+    kind = "offer"
+    manifest: bytes
+    verdicts: list[bytes]
+    withdrawal: bytes = b""
+    release: str = __version__
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverRequest(WireMessage):
+    """One file of a release that was offered, by the run that it is of."""
+
+    kind = "deliver"
+    run: str
+    name: str
+    data: bytes
+    release: str = __version__
+
+
+@dataclass(frozen=True, slots=True)
+class OfferReply(WireMessage):
+    """Institution names itself, the files it lacks, and its signed word if its people gave one."""
+
+    kind = "offered"
+    name: str
+    wanted: list[str]
+    verdict: bytes = b""
+    release: str = __version__
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal(WireMessage):
     """An institution will not do what it was asked; the reason carries no data."""
 

@@ -31,6 +31,7 @@ from common.sections import (
     OptimiserPlan,
     PrivacyPlan,
     PruningPlan,
+    ReleasePlan,
     Section,
     TrainingPlan,
 )
@@ -57,7 +58,11 @@ GUARD_EVALUATIONS = 3
 
 
 class Plan(Section):
-    """What a federation agrees on; ``operators`` sign for one that is founded, not simulated."""
+    """What a federation agrees on; ``operators`` sign for one that is founded, not simulated.
+
+    Without ``release``, two thirds of the institutions sign the model off; a plan from before there
+    were releases keeps its hash.
+    """
 
     version: Literal[1] = 1
     name: Name
@@ -71,6 +76,7 @@ class Plan(Section):
     optimiser: OptimiserPlan = OptimiserPlan()
     pruning: PruningPlan = PruningPlan()
     evaluation: EvaluationPlan = EvaluationPlan()
+    release: ReleasePlan | None = None
 
     @field_validator("schema_", mode="before")
     @classmethod
@@ -105,6 +111,11 @@ class Plan(Section):
             raise ValueError(
                 f"threshold {self.threshold} of {len(names)} institutions withstands {most}"
                 f" colluders, not {self.aggregation.colluders}: lower aggregation.colluders"
+            )
+        if self.release_quorum > len(names):
+            raise ValueError(
+                f"a release quorum of {self.release_quorum} among {len(names)} institutions is out"
+                " of reach: lower release.quorum"
             )
         self._require_unit()
         self._require_sharing()
@@ -243,6 +254,11 @@ class Plan(Section):
     def least(self) -> int:
         """Fewest institutions whose sum may be opened."""
         return self.terms.least if self.aggregation.kind == "secure" else self.threshold
+
+    @property
+    def release_quorum(self) -> int:
+        """Institutions that must sign the model off: two thirds, rounded up, unless it is said."""
+        return self.release.quorum if self.release else -(-2 * len(self.institutions) // 3)
 
     @property
     def terms(self) -> Terms:

@@ -235,3 +235,9 @@ class EvaluationPlan(Section):
     def __hash__(self) -> int:
         """Hash the content, which is frozen though dictionaries have no hash."""
         return hash(self.model_dump_json())
+
+
+class ReleasePlan(Section):
+    """How many institutions must sign off the finished model before it is final."""
+
+    quorum: Annotated[int, Field(ge=1)]

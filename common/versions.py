@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from common import __version__
 from common.errors import ProtocolError
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 """Raised with every change of a message or of the bytes it carries."""
 
 SPOKEN = re.compile(r"[0-9A-Za-z][0-9A-Za-z._+-]{0,99}")

@@ -10,6 +10,7 @@ from typing import Final
 from common.archive import Archive, File
 from common.backup import copied_log, gathered
 from common.errors import ConfigError
+from common.release.folder import CHARTERS, RELEASES
 from server.home import (
     AUTHORITY,
     AUTHORITY_KEY,
@@ -34,7 +35,7 @@ ATTEMPTS: Final = 20
 _FILES = (
     *(SETTINGS, PLAN, ROSTER, BUNDLE, AUTHORITY, AUTHORITY_KEY),
     *(CERTIFICATE, SERVER_KEY, OPERATOR_KEY),
-    *(f"{folder}/*" for folder in (MEMBERS, FORMER, PROPOSALS)),
+    *(f"{folder}/*" for folder in (MEMBERS, FORMER, PROPOSALS, CHARTERS, f"{RELEASES}/*")),
 )
 
 

@@ -10,7 +10,7 @@ from common.entropy import SystemEntropy
 from common.facts import facts_of, pruning_of, warnings_of
 from common.plan import Plan, load_plan
 from common.segments import evaluation_rounds, require_releasable, sensitivity
-from server import backup_cli, founding_cli, trail_cli
+from server import backup_cli, founding_cli, release_cli, trail_cli
 from server.operate_cli import add_commands
 from server.report.cli import report
 
@@ -20,6 +20,7 @@ for command in (*founding_cli.COMMANDS, *backup_cli.COMMANDS):
 app.command()(report)
 add_commands(app)
 app.add_typer(trail_cli.app, name="audit")
+app.add_typer(release_cli.app, name="release")
 
 
 @app.callback()

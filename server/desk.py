@@ -40,6 +40,9 @@ RUN_KEY = "run"
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
+OFFER = "release:"
+"""Begins what SuperLink calls a run that trains nothing and hands a run's release round."""
+
 
 class Public(BaseModel):
     """Where the institutions find the server, from ``server.toml``, which holds more.
@@ -91,6 +94,11 @@ class Desk:
 
 read_public = partial(read_toml, Public.model_validate, kind=ConfigError)
 """Read ``server.toml``; raise `ConfigError` naming what is wrong."""
+
+
+def offered_run(name: str) -> str | None:
+    """Return the run whose release a run of this name hands round; None if it trains."""
+    return name.removeprefix(OFFER) if name.startswith(OFFER) else None
 
 
 def open_desk(home: Path, now: datetime, stream: Stream) -> Desk:

@@ -32,6 +32,8 @@ TRIPS = {
     wire.UpdateRequest: "train.update",
     wire.SignRequest: "query.sign",
     wire.UnmaskRequest: "train.unmask",
+    wire.OfferRequest: "query.offer",
+    wire.DeliverRequest: "query.deliver",
 }
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
@@ -136,6 +138,32 @@ class Exchange:
         if missing := set(names) - set(self._nodes):
             raise AggregationError("; ".join(self._absences(missing, strays, plan_hash)))
         self.traffic = Traffic()
+
+    def meet(
+        self, request: wire.OfferRequest, names: tuple[str, ...], group: str
+    ) -> tuple[dict[str, wire.OfferReply], list[str]]:
+        """Ask whoever is connected, and learn by the replies which node is which of ``names``.
+
+        Return the replies, and why others refused. Those who are not connected are waited for, a
+        trip's timeout at most.
+        """
+        deadline = time.monotonic() + self._timeout
+        found: dict[str, wire.OfferReply] = {}
+        asked: set[int] = set()
+        refused: list[str] = []
+        while True:
+            nodes = set(self._grid.get_node_ids()) - asked
+            replies = self._trip(dict.fromkeys(nodes, request), wire.OfferReply, group)
+            # Who only was silent is asked again.
+            asked |= {n for n in nodes if n in replies or str(n) in (self.refused | self._foreign)}
+            refused += self.refused.values()
+            for node, reply in replies.items():
+                if reply.name in names and reply.name not in self._nodes:
+                    self._nodes[reply.name], found[reply.name] = node, reply
+            if len(asked) >= len(names) or time.monotonic() > deadline:
+                foreign = (one.against(f"node {n}", "us") for n, one in self._foreign.items())
+                return found, sorted([*refused, *foreign])
+            time.sleep(min(JOIN_SECONDS, self._timeout))
 
     def _absences(self, missing: set[str], strays: set[str], plan_hash: str) -> Iterator[str]:
         """Say what keeps ``missing`` from joining, and what to do about each."""

@@ -45,8 +45,9 @@ from common.console import log_to_file
 from common.errors import ConfigError, FedpruneError
 from common.processes import Presence
 from common.waiting import Pause, look_again_after
+from server import release_app
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
-from server.desk import RUN_KEY, RUN_NAME, find_desk
+from server.desk import RUN_KEY, RUN_NAME, find_desk, offered_run
 from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
 from server.health import READY
 from server.recovery import INTERRUPTED, resume_interrupted
@@ -137,13 +138,18 @@ class Executor:
         TaskIdentity.task_id, TaskIdentity.run_id = given.task_id, run.run_id
         TaskIdentity.node_id = context.node_id
         asked = get_fused_config_from_fab(fab_from_proto(given.fab).content, run)
-        context.run_config = configured(self._home, str(asked.get(RUN_KEY, "")))
+        name = str(asked.get(RUN_KEY, ""))
+        offer, server = offered_run(name), self._server
+        if offer is None:
+            context.run_config = configured(self._home, name)
+        else:
+            server, context.run_config = release_app.app, release_app.configured(self._home, offer)
         grid = HttpGrid(self._superlink, root_certificates=self._certificate, token=token)
         try:
             grid.set_run(run)
-            log.info("run %s begins", asked[RUN_KEY])
-            self._server(grid=grid, context=context)
-            log.info("run %s is complete", asked[RUN_KEY])
+            log.info("run %s begins", name)
+            server(grid=grid, context=context)
+            log.info("run %s is complete", name)
         finally:
             grid.close()
 

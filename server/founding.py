@@ -19,8 +19,11 @@ from common.crypto.keys import KEY_SIZE
 from common.durable import write_atomically
 from common.errors import ConfigError
 from common.plan import Plan
+from common.release.folder import keep_charter
+from common.release.manifest import Manifest, Withdrawal
 from common.secret_files import Ask, ask_passphrase, read_secret
 from server.home import AUTHORITY, BUNDLE, ROSTER, ServerHome, read_roster
+from server.releases import open_release, publish_release, withdraw_release
 from server.trail import act_event
 
 DAY = 24 * 3600
@@ -166,6 +169,10 @@ def take_effect(home: ServerHome, proposal: Proposal, now: int) -> None:
             home.retire(name)
         case Charter():
             _publish(home, proposal, act, now)
+        case Manifest():
+            publish_release(home, proposal)
+        case Withdrawal():
+            withdraw_release(home, proposal)
 
 
 def _publish(home: ServerHome, proposal: Proposal, charter: Charter, now: int) -> None:
@@ -187,14 +194,21 @@ def _publish(home: ServerHome, proposal: Proposal, charter: Charter, now: int) -
     require_authority(charter.authority, now)
     home.trail.append(act_event(proposal))
     # The bundle last: it is what counts as published.
+    keep_charter(home.path, proposal)
     write_atomically(home.path / ROSTER, charter.roster.to_bytes())
     write_atomically(home.path / BUNDLE, proposal.to_bytes())
 
 
 def _boards(home: ServerHome, proposal: Proposal) -> tuple[Operators, ...]:
-    """Return whose quorums must sign: those in force, and those that a charter brings."""
-    if isinstance(proposal.act, Charter):
-        return home.operators, proposal.act.operators
+    """Return whose quorums must sign: those in force, and those that a charter brings.
+
+    A release is withdrawn by whose release it is: institutions know it by them.
+    """
+    match proposal.act:
+        case Charter(operators=coming):
+            return home.operators, coming
+        case Withdrawal(run=run):
+            return (open_release(home, run).charter.operators,)
     return (home.operators,)
 
 

@@ -19,6 +19,7 @@ from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
 from common.parsing import read_bytes, validated
 from common.plan import load_plan
+from common.release.manifest import Manifest, Withdrawal
 from common.secret_files import (
     create_secret,
     erase,
@@ -153,7 +154,7 @@ def admit(
     asked, place = Enrolment.from_bytes(read_bytes(request)), ServerHome(home)
     with refusals_noted(place.trail, f"admission of {asked.name}"):
         proposal = founding.propose_admission(place, asked)
-    _propose(place, proposal, f"admit-{asked.name}")
+    propose(place, proposal, f"admit-{asked.name}")
 
 
 def revoke(
@@ -161,7 +162,7 @@ def revoke(
 ) -> None:
     """Propose that a member take part no more, from the next round on, and sign that."""
     place = ServerHome(home)
-    _propose(place, founding.propose_revocation(place, name), f"revoke-{name}")
+    propose(place, founding.propose_revocation(place, name), f"revoke-{name}")
 
 
 def publish(
@@ -181,14 +182,14 @@ def publish(
     agreed = load_plan(plan or home / PLAN)
     expires = founding.expiry(place, agreed, now, days)
     proposal = founding.propose_charter(place, agreed, now, expires)
-    _propose(place, proposal, f"publish-{_number(proposal)}")
+    propose(place, proposal, f"publish-{_number(proposal)}")
 
 
 def expire(home: Folder = HERE) -> None:
     """Propose that what was published last end now, and sign that."""
     place = ServerHome(home)
     proposal = founding.propose_end(place, int(time.time()))
-    _propose(place, proposal, f"expire-{_number(proposal)}")
+    propose(place, proposal, f"expire-{_number(proposal)}")
 
 
 def sign(
@@ -260,25 +261,34 @@ def rotate(
 COMMANDS = (init, operator, admit, revoke, publish, expire, sign, show, apply, rotate)
 
 
-def _propose(place: ServerHome, proposal: Proposal, name: str) -> None:
-    """Sign a proposal, and have it take effect if that is enough; else keep it for the others."""
+def propose(place: ServerHome, proposal: Proposal, name: str) -> bool:
+    """Sign a proposal, and have it take effect if that is enough; else keep it for the others.
+
+    Return whether it took effect.
+    """
     proposal = founding.countersigned(proposal, place.path / OPERATOR_KEY)
     _tell_proposal(proposal)
     if (missing := founding.missing_signatures(place, proposal)) == 0:
         founding.take_effect(place, proposal, int(time.time()))
         _tell_effect(place, proposal)
-        return
+        return True
     file = place.path / PROPOSALS / f"{name}.json"
     write_atomically(file, proposal.to_bytes())
     typer.echo(
         f"Not in effect: {missing} more of the operators must sign. Have them run fedprune-server"
         f" sign {file.name} {mark_of(proposal.digest)}, then apply it here.\n{file}"
     )
+    return False
 
 
 def _tell_effect(place: ServerHome, proposal: Proposal) -> None:
-    if isinstance(proposal.act, Charter):
+    act = proposal.act
+    if isinstance(act, Charter):
         typer.echo(f"Published: give members {place.path / BUNDLE}.")
+    elif isinstance(act, Manifest | Withdrawal):
+        typer.echo(
+            f"In effect. Institutions learn it by: fedprune-server release collect {act.run}"
+        )
     else:
         typer.echo(f"In effect. Members: {', '.join(place.members) or 'none'}.")
 

@@ -114,10 +114,11 @@ def _begin(home: Path, name: str, *, wait: bool) -> None:
 def status(home: Home = HERE) -> None:
     """Show which institutions are connected, and how far each run is."""
     from server import control, recovery  # noqa: PLC0415
-    from server.desk import find_desk  # noqa: PLC0415
+    from server.desk import find_desk, offered_run  # noqa: PLC0415
 
     with control.at(find_desk(home)) as superlink:
-        nodes, runs = control.nodes(superlink), control.runs(superlink)
+        nodes = control.nodes(superlink)
+        runs = [one for one in control.runs(superlink) if offered_run(one.name) is None]
     console = Console(highlight=False, markup=False, soft_wrap=True)
     members = Table("institution", "connection", "since")
     for node in sorted(nodes, key=lambda node: node.name):

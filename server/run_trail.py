@@ -78,7 +78,7 @@ def round_over(
         round=report.round,
         epoch=report.epoch,
         survivors=report.survivors,
-        **_hashes(model),
+        **hashes_of(model),
         kept=model.kept,
         bytes_up=report.bytes_up,
         bytes_down=report.bytes_down,
@@ -88,10 +88,10 @@ def round_over(
 
 def model_written(run: str, model: GlobalModel) -> ModelWritten:
     """Return what is noted of the last model before it is written for release."""
-    return ModelWritten(run=run, round=model.round, **_hashes(model))
+    return ModelWritten(run=run, round=model.round, **hashes_of(model))
 
 
-def _hashes(model: GlobalModel) -> dict[str, str]:
+def hashes_of(model: GlobalModel) -> dict[str, str]:
     """Name a model as the next round's descriptor would."""
     sent = wire.encode_weights(model.weights[model.mask])
     return {"model": wire.model_hash(sent), "mask": mask_hash(model.mask)}

@@ -26,7 +26,7 @@ from common.export.tensor_file import tensor_bytes
 from common.facts import metadata_of
 from common.layout import layout_of
 from common.plan import Plan
-from common.pruning.compaction import compact, unpruned
+from common.pruning.compaction import CompactModel, compact, unpruned
 from common.pruning.masks import pack_mask
 from common.segments import COUNTS, count_names
 from server.adverts import Adverts, Known
@@ -147,6 +147,17 @@ def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
     return tensor_bytes(tensors, metadata_of(plan))
 
 
+def forms_of(model: GlobalModel, plan: Plan) -> tuple[CompactModel, dict[str, bytes]]:
+    """Return the compacted model, and its files by name: one model gives one sequence of bytes."""
+    metadata = metadata_of(plan)
+    small = compact(plan.model, plan.schema_.width, model.weights, model.mask)
+    return small, {
+        ONNX: onnx_bytes(small, metadata),
+        SPARSE: sparse_bytes(small, metadata),
+        COMPACT: tensor_bytes(small.tensors, metadata),
+    }
+
+
 class _Table:
     """A CSV file as it grows."""
 
@@ -186,13 +197,8 @@ class RunStore:
         Once a run, however it ends: it takes seconds.
         """
         plan, width, metadata = self._plan.model, self._plan.schema_.width, metadata_of(self._plan)
-        small = compact(plan, width, model.weights, model.mask)
+        small, files = forms_of(model, self._plan)
         dense = unpruned(plan, width, model.weights)
-        files = {
-            ONNX: onnx_bytes(small, metadata),
-            SPARSE: sparse_bytes(small, metadata),
-            COMPACT: tensor_bytes(small.tensors, metadata),
-        }
         runnable = {"dense": onnx_bytes(dense, metadata), "compact": files[ONNX]}
         shrank = {name: asdict(form) for name, form in shrinkage(dense, small, metadata).items()}
         for name, took in latencies(runnable, width, clock).items():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from common.consent.acts import Act, Admission, Proposal, Revocation
+from common.consent.acts import Admission, Proposal, Revocation, charter_of
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
 from common.parsing import read_toml
@@ -40,12 +40,12 @@ def server_trail(home: Path, name: str = "") -> FileTrail:
 
 
 def act_event(proposal: Proposal, replaces: str = "") -> Event:
-    """Return what is noted of an act before it takes effect.
+    """Return what is noted of a change of members or charter before it takes effect.
 
     ``replaces`` is the signing key, in hexadecimal, that an admission has come in place of.
     """
     signers = tuple(sorted(proposal.signatures))
-    act: Act = proposal.act
+    act = proposal.act
     if isinstance(act, Admission):
         return Admitted(
             institution=act.enrolment.name,
@@ -56,6 +56,7 @@ def act_event(proposal: Proposal, replaces: str = "") -> Event:
     if isinstance(act, Revocation):
         key = act.signing_public.hex()
         return Revoked(institution=act.name, signing_public=key, signers=signers)
+    act = charter_of(proposal)
     return Published(
         number=act.sequence,
         charter=proposal.digest,

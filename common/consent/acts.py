@@ -1,4 +1,4 @@
-"""What operators sign: to admit a member, to revoke one, or the charter that all approve.
+"""What operators sign: members in and out, the charter that all approve, a model's release.
 
 One file collects the signatures, in any order. Nothing in it takes effect with fewer than the
 quorum says.
@@ -16,7 +16,7 @@ from common.consent.authority import read_authorities
 from common.consent.enrolment import Enrolment, MemberName
 from common.consent.operators import Operators
 from common.consent.refusals import ConsentError, ExpiredError, MalformedError, UnsignedError
-from common.crypto.body import Body, Key, Signature
+from common.crypto.body import Body, Key, Signature, Time
 from common.crypto.keys import (
     SIGNED_ADMISSION,
     SIGNED_CHARTER,
@@ -27,9 +27,7 @@ from common.crypto.keys import (
 from common.crypto.roster import Roster
 from common.errors import ConfigError
 from common.plan import Plan, plan_from_dict
-
-Time = Annotated[int, Field(ge=0, lt=2**33)]
-"""Unix seconds."""
+from common.release.manifest import Manifest, Withdrawal
 
 
 @final
@@ -98,7 +96,8 @@ class Charter(Body):
             )
 
 
-Act = Annotated[Admission | Revocation | Charter, Field(discriminator="kind")]
+Acts = Admission | Revocation | Charter | Manifest | Withdrawal
+Act = Annotated[Acts, Field(discriminator="kind")]
 
 
 @final
@@ -184,7 +183,7 @@ def charter_of(proposal: Proposal) -> Charter:
     return proposal.act
 
 
-def _plain(act: Admission | Revocation | Charter) -> dict[str, Any]:
+def _plain(act: Acts) -> dict[str, Any]:
     fields = act.model_dump(mode="json")
     if isinstance(act, Charter):
         # Its hash sorts the revoked names, whose order means nothing.

@@ -21,6 +21,8 @@ from common.layout import layout_of
 from common.plan import Plan
 from common.privacy.budgets import training_mechanism
 from common.privacy.shared import abandoned_epsilon
+from common.release.manifest import Manifest, Withdrawal
+from common.release.words import manifest_facts
 from common.segments import MAGNITUDES, evaluation_rounds, segments_of
 
 Facts = Iterator[tuple[str, str]]
@@ -71,6 +73,12 @@ def proposal_facts(proposal: Proposal) -> Facts:
             yield "signing key", f"{proposal.act.signing_public.hex()[:16]}..."
         case Charter():
             yield from charter_facts(proposal.act)
+        case Manifest():
+            yield "proposal", f"release the model of run {proposal.act.run}"
+            yield from manifest_facts(proposal.act)
+        case Withdrawal(run=run, manifest=manifest, reason=reason):
+            yield "proposal", f"withdraw release {grouped(manifest)} of run {run}"
+            yield "reason", reason
     if not isinstance(proposal.act, Charter):
         yield "all of this", grouped(proposal.digest)
     for key in sorted(proposal.signatures):

@@ -11,6 +11,8 @@ from common.crypto.keys import KEY_SIZE, SIGNATURE_SIZE
 Name = Annotated[str, Field(min_length=1)]
 Key = Annotated[bytes, Field(min_length=KEY_SIZE, max_length=KEY_SIZE)]
 Signature = Annotated[bytes, Field(min_length=SIGNATURE_SIZE, max_length=SIGNATURE_SIZE)]
+Time = Annotated[int, Field(ge=0, lt=2**33)]
+"""Unix seconds."""
 
 
 class Body(BaseModel):

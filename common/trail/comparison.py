@@ -17,11 +17,14 @@ from common.trail.events import (
     Contributed,
     Event,
     Joined,
+    Objected,
     Opened,
     Published,
     Refused,
     RoundOver,
     RunBegan,
+    SignedOff,
+    VerdictTaken,
     WasRefused,
 )
 from common.trail.examination import Examined
@@ -79,6 +82,7 @@ def differences(server: Examined, institution: Examined, run: str = "") -> Itera
     for one in [run] if run else sorted(runs):
         yield from _rounds(there, here, one)
         yield from _continuity(there, one)
+        yield from _verdicts(there, here, one)
     yield from _heads(there, here, run)
 
 
@@ -158,6 +162,18 @@ def _continuity(there: _Side, run: str) -> Iterator[str]:
                         f" round {last.round} ended with"
                     )
                 last = None
+
+
+def _verdicts(there: _Side, here: _Side, run: str) -> Iterator[str]:
+    """Hold what the server says it was told of a release to what this institution signed."""
+    said = {(one.release, "sign-off") for one in here.of(SignedOff, run)}
+    said |= {(one.release, "objection") for one in here.of(Objected, run)}
+    for event in there.of(VerdictTaken, run):
+        if event.institution == here.name and (event.release, event.word) not in said:
+            yield (
+                f"{here.name}'s log does not say that it said {event.word!r} of release"
+                f" {event.release[:16]}, which the server took"
+            )
 
 
 def _heads(there: _Side, here: _Side, run: str) -> Iterator[str]:

@@ -221,7 +221,86 @@ class ModelWritten(Event):
     mask: Hash
 
 
+@EVENTS.register("release_offered")
+class ReleaseOffered(Event):
+    """Operators released a model; `release` is the manifest's hash, which those below name too."""
+
+    run: Text
+    plan: Hash
+    release: Hash
+    model: Hash
+    mask: Hash
+    signers: tuple[Hash, ...]
+
+
+@EVENTS.register("verdict_taken")
+class VerdictTaken(Event):
+    """An institution's signed word on a release came in: sign-off or objection."""
+
+    run: Text
+    release: Hash
+    institution: Text
+    word: Text
+
+
+# On both sides.
+
+
+@EVENTS.register("release_final")
+class ReleaseFinal(Event):
+    """As many institutions as the plan says have signed a release off: it may be used."""
+
+    run: Text
+    release: Hash
+    signed: Names
+
+
+@EVENTS.register("release_withdrawn")
+class ReleaseWithdrawn(Event):
+    """Operators took a release back."""
+
+    run: Text
+    release: Hash
+    signers: tuple[Hash, ...]
+
+
 # At an institution.
+
+
+@EVENTS.register("release_received")
+class ReleaseReceived(Event):
+    """A release was checked and is kept here; nothing is said of it by that."""
+
+    run: Text
+    plan: Hash
+    release: Hash
+    model: Hash
+    mask: Hash
+
+
+@EVENTS.register("signed_off")
+class SignedOff(Event):
+    """This institution is about to sign a release off."""
+
+    run: Text
+    release: Hash
+
+
+@EVENTS.register("objected")
+class Objected(Event):
+    """This institution is about to object to a release; the reason stays in this log."""
+
+    run: Text
+    release: Hash
+    reason: Text
+
+
+@EVENTS.register("scored_unreleased")
+class ScoredUnreleased(Event):
+    """A table is about to be scored by a model that is not final, and why it is not."""
+
+    model: Hash
+    because: Text
 
 
 @EVENTS.register("enrolled")

@@ -1,0 +1,151 @@
+"""`fedprune-client validate`, and `release list|show|verify|take|sign-off|object`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from client.consent import KEYS
+from client.consent_cli import open_home
+from client.keys import read_identity
+from client.releases import Releases
+from common.console import new_app, tell
+from common.errors import ConfigError
+from common.parsing import read_bytes
+from common.release.folder import MANIFEST, VERDICT, VERDICTS, WITHDRAWAL, Folder
+from common.release.verdict import Word
+from common.release.words import manifest_facts, standing_facts
+from common.trail.interface import refusals_noted
+
+Home = Annotated[Path, typer.Option("--home", help="The institution's folder.")]
+Run = Annotated[str, typer.Argument(help="The run, as `fedprune-client release list` names it.")]
+HERE = Path()
+
+app = new_app("Finished models that were released to this institution.")
+
+
+def validate(
+    run: Run,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Labelled table [default: the test rows of the one in client.toml]."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    home: Home = HERE,
+) -> None:
+    """Test a released model on own rows; nothing leaves this machine, so it costs no privacy.
+
+    Beside it stand the figures of all institutions' test rows together, as the release has them.
+    """
+    # pandas, scikit-learn and onnxruntime cost seconds, which `up` does without.
+    from client.validation import validate as tested  # noqa: PLC0415
+
+    release = Releases(home).open(run)
+    found = tested(release, home, data)
+    told = release.manifest.metrics.get("test", {})
+    if as_json:
+        federation = {name: figure.model_dump() for name, figure in told.items()}
+        typer.echo(json.dumps({"here": found, "federation": federation}))
+        return
+    table = Table("figure", *found, "all institutions")
+    for name in next(iter(found.values())):
+        here = [
+            f"{own[name]:,.0f}" if name == "rows" else f"{own[name]:.3f}" for own in found.values()
+        ]
+        figure = told.get(name)
+        there = "" if figure is None else f"{figure.value:.3f} (sd {figure.sd or 0:.3f})"
+        table.add_row(name, *here, there)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    typer.echo(f"Then: fedprune-client release sign-off {run}, or object {run}")
+
+
+@app.command(name="list")
+def list_releases(home: Home = HERE) -> None:
+    """List the releases that were received, and where each stands."""
+    releases = Releases(home)
+    table = Table("run", "release", "state", "signed off", "said here")
+    for run in releases.runs:
+        release, own = releases.open(run), releases.verdict(run)
+        standing = release.standing
+        table.add_row(
+            run,
+            str(release.manifest.number),
+            standing.state,
+            f"{len(standing.signed)} of {standing.quorum}",
+            own.word if own is not None else "nothing",
+        )
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+@app.command()
+def show(run: Run, home: Home = HERE) -> None:
+    """Show what a release says of its model, and who has said what of it."""
+    release = Releases(home).open(run)
+    tell([*manifest_facts(release.manifest), *standing_facts(release.standing)])
+
+
+@app.command()
+def verify(run: Run, home: Home = HERE) -> None:
+    """Check signatures, files and sign-offs of a release; end with 5 if one does not hold."""
+    release = Releases(home).open(run)
+    release.folder.require_files(release.manifest)
+    tell(standing_facts(release.standing))
+
+
+@app.command()
+def take(
+    folder: Annotated[Path, typer.Argument(help="A copy of the server's folder of the release.")],
+    home: Home = HERE,
+) -> None:
+    """Take a release, or what was said of it since, that came as files."""
+    releases, given = _releases(home), Folder(folder)
+    with refusals_noted(releases.trail, "release"):
+        withdrawal = folder / WITHDRAWAL
+        release = releases.receive(
+            read_bytes(folder / MANIFEST),
+            read_bytes(folder / VERDICTS).splitlines() if (folder / VERDICTS).exists() else (),
+            read_bytes(withdrawal) if withdrawal.exists() else b"",
+        )
+        for name in release.folder.missing(release.manifest):
+            releases.deliver(release.manifest.run, name, given.file(name))
+    tell([*manifest_facts(release.manifest), *standing_facts(release.standing)])
+
+
+@app.command(name="sign-off")
+def sign_off(run: Run, home: Home = HERE) -> None:
+    """Sign that this institution takes the model; only that signature leaves, no figure."""
+    _judge(home, run, "sign-off")
+
+
+@app.command(name="object")
+def objection(
+    run: Run,
+    reason: Annotated[str, typer.Option(help="Noted in this institution's own log alone.")] = "",
+    home: Home = HERE,
+) -> None:
+    """Sign that this institution does not take the model; the reason stays here."""
+    if len(reason) > 1000:
+        raise ConfigError(f"a reason of {len(reason)} characters: take 1000 at most")
+    _judge(home, run, "objection", reason)
+
+
+def _judge(home: Path, run: str, word: Word, reason: str = "") -> None:
+    releases = _releases(home)
+    with refusals_noted(releases.trail, f"{word} of {run}"):
+        name, identity = open_home(home).name, read_identity(home / KEYS)
+        release = releases.judge(run, name, word, identity, reason)
+    tell(standing_facts(release.standing))
+    typer.echo(
+        "The operators' next `release collect` takes it, or send them"
+        f" {release.folder.path / VERDICT}"
+    )
+
+
+def _releases(home: Path) -> Releases:
+    """Open the releases of a home, with the revocations that its ledger noted."""
+    place = open_home(home)
+    revoked = place.shrunk.revoked if place.shrunk is not None else ()
+    return Releases(home, place.trail, tuple(revoked))

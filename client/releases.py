@@ -1,0 +1,212 @@
+"""Releases at an institution: what it was offered, holds to its consent, and says of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client.consent import BUNDLE, REQUEST, Home, read_pin
+from client.trail import institution_trail
+from common.consent.acts import Charter, Proposal
+from common.consent.refusals import NotApprovedError
+from common.crypto.roster import Identity
+from common.durable import write_atomically
+from common.errors import ConfigError, PolicyError
+from common.release.folder import READABLE, RELEASES, VERDICT, Folder, kept_charter
+from common.release.kept import Kept
+from common.release.manifest import Manifest, ReleasedFile
+from common.release.refusals import (
+    AlteredModelError,
+    JudgedError,
+    NoReleaseError,
+    NotFinalError,
+    WithdrawnError,
+)
+from common.release.standing import read_release
+from common.release.verdict import Verdict, Word
+from common.trail.events import (
+    Contributed,
+    Objected,
+    ReleaseReceived,
+    ScoredUnreleased,
+    SignedOff,
+)
+from common.trail.examination import read
+from common.trail.file import FOLDER, files_of
+from common.trail.interface import TEXT, Trail, Untold
+
+ONNX = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Releases:
+    """The releases in an institution's folder.
+
+    ``revoked`` are members whose revocation its ledger has noted since it approved the roster.
+    """
+
+    home: Path
+    trail: Trail = field(default_factory=Untold)
+    revoked: tuple[str, ...] = ()
+
+    def folder(self, run: str) -> Folder:
+        """Return where the release of a run lies; raise `ConfigError` for what is no run's name."""
+        if run != Path(run).name or run.startswith("."):
+            raise ConfigError(f"{run!r} is no name of a run: see `fedprune-client release list`")
+        return Folder(self.home / RELEASES / run)
+
+    @property
+    def runs(self) -> list[str]:
+        """The runs whose releases were received, by name."""
+        return sorted(path.name for path in (self.home / RELEASES).glob("*/"))
+
+    def open(self, run: str) -> Kept:
+        """Open the release of a run; raise why it cannot be trusted, or `NoReleaseError`."""
+        return Kept.open(self.folder(run), self.charter_for)
+
+    def charter_for(self, manifest: Manifest) -> Proposal:
+        """Return the approved charter that a release is held to: its own, or else the last.
+
+        Raises:
+            NotApprovedError: none was approved here.
+        """
+        if (named := kept_charter(self.home, manifest.charter)) is not None:
+            return named
+        if read_pin(self.home) is None:
+            raise NotApprovedError(
+                f"{self.home}: no charter was approved here that a release could be held to: name"
+                " the institution's folder by --home"
+            )
+        return Proposal.from_bytes((self.home / BUNDLE).read_bytes())
+
+    def receive(self, manifest: bytes, verdicts: Iterable[bytes], withdrawal: bytes) -> Kept:
+        """Take a release, or what was said of one since; its files come one by one.
+
+        Raises:
+            ReleaseError, ConsentError, ProtocolError: the subclass names why it is refused; what
+                was kept before stays.
+        """
+        bundle = read_release(manifest)
+        release = Kept.of(self._place(bundle), bundle, self.charter_for)
+        said = tuple(map(Verdict.from_bytes, verdicts))
+        last = _last(release.folder)
+        if last is None or last.digest != bundle.digest:
+            self._begin(release, last)
+        if withdrawal:
+            release.withdraw(Proposal.from_bytes(withdrawal), self.trail)
+        if news := release.fresh(said, *self.revoked):
+            release.hear(news, self.trail)
+        return release
+
+    def deliver(self, run: str, name: str, data: bytes) -> Kept:
+        """Take a file of a release; raise `AlteredModelError` if it is another than signed for."""
+        release = self.open(run)
+        release.folder.put(release.manifest, name, data)
+        return release
+
+    def verdict(self, run: str) -> Verdict | None:
+        """Return what this institution has said of the release, if it has."""
+        file = self.folder(run).path / VERDICT
+        return Verdict.from_bytes(file.read_bytes()) if file.exists() else None
+
+    def judge(self, run: str, name: str, word: Word, identity: Identity, reason: str = "") -> Kept:
+        """Sign this institution's word on a release; ``reason`` stays in its own log.
+
+        Raises:
+            AlteredModelError, WithdrawnError: there is nothing to sign off.
+            JudgedError: it has said the other thing.
+        """
+        release = self.open(run)
+        release.folder.require_files(release.manifest)
+        if release.standing.withdrawn is not None:
+            raise WithdrawnError(f"release of run {run} was withdrawn: nothing is left to say")
+        if (before := self.verdict(run)) is not None:
+            if before.word != word:
+                raise JudgedError(
+                    f"{before.name} has said {before.word!r} of this release, and signatures are"
+                    " not taken back: ask the operators to release it anew, or to withdraw it"
+                )
+            return release
+        digest, run_id = release.bundle.digest, release.manifest.run_id
+        said = Verdict.make(run, digest, name, word, identity.signing_private)
+        news = release.fresh([said], *self.revoked)
+        if word == "objection":
+            self.trail.append(Objected(run=run_id, release=digest, reason=reason))
+        else:
+            self.trail.append(SignedOff(run=run_id, release=digest))
+        write_atomically(release.folder.path / VERDICT, said.to_bytes(), READABLE)
+        release.hear(news, self.trail)
+        return release
+
+    def _place(self, bundle: Proposal) -> Folder:
+        act = bundle.act
+        assert isinstance(act, Manifest)  # noqa: S101 - `read_release` takes nothing else
+        return self.folder(act.run)
+
+    def _begin(self, release: Kept, last: Proposal | None) -> None:
+        if last is not None:
+            release.require_follows(last)
+        manifest = release.manifest
+        self._require_trained(manifest, release.charter)
+        self.trail.append(
+            ReleaseReceived(
+                run=manifest.run_id,
+                plan=manifest.plan,
+                release=release.bundle.digest,
+                model=manifest.model,
+                mask=manifest.mask,
+            )
+        )
+        release.folder.begin(release.bundle)
+
+    def _require_trained(self, manifest: Manifest, charter: Charter) -> None:
+        """Refuse another model than the run's last round sent here, as the own log has it.
+
+        Only a guard that goes back may leave another one.
+        """
+        if charter.agreed.pruning.guard == "step_back" or not (self.home / FOLDER).is_dir():
+            return
+        for line in read(files_of(self.home / FOLDER)).lines:
+            event = line.event
+            if (
+                isinstance(event, Contributed)
+                and (event.run, event.round) == (manifest.run_id, manifest.rounds)
+                and (event.model, event.mask) != (manifest.model, manifest.mask)
+            ):
+                raise AlteredModelError(
+                    f"release of run {manifest.run}: its model is not the one that the last round"
+                    " sent here: do not sign it off, and tell the other institutions"
+                )
+
+
+def require_scorable(model: Path, home: Path, *, unreleased: bool) -> str:
+    """Return what to warn of before a table is scored by the model in a folder; "" is nothing.
+
+    It may by a final release that fits what the institution in ``home`` approved. ``unreleased``
+    lets any other model pass, and the institution's log, if there is one, notes it first.
+
+    Raises:
+        NotFinalError: it may not, and why.
+    """
+    try:
+        Kept.open(Folder(model), Releases(home).charter_for).require_usable()
+    except PolicyError as error:
+        if not unreleased:
+            raise NotFinalError(
+                f"{error}; --unreleased scores by it all the same, and the audit log notes that"
+            ) from error
+        if not (model / ONNX).is_file():
+            return ""  # There is nothing to score by, which whoever reads it says.
+        digest = ReleasedFile.of((model / ONNX).read_bytes()).sha256
+        if not (home / REQUEST).is_file():
+            return f"{error}; noted nowhere: {home} is no institution's folder"
+        noted = ScoredUnreleased(model=digest, because=str(error)[:TEXT])
+        institution_trail(home, Home(home).name).append(noted)
+        return f"{error}; the audit log of {home} notes that it is used all the same"
+    return ""
+
+
+def _last(folder: Folder) -> Proposal | None:
+    try:
+        return folder.bundle
+    except NoReleaseError:
+        return None

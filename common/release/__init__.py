@@ -1,0 +1,1 @@
+"""A finished model with all that it is answerable for, and who has said yes to it."""

@@ -1,0 +1,419 @@
+"""A model's way from the end of its run to an institution's scores, by people's commands."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.consent.acts import Proposal
+from common.crypto.refusals import BadSignatureError, RevokedPeerError, UnknownPeerError
+from common.release.manifest import FILES, Manifest
+from common.release.refusals import OtherReleaseError
+from common.release.standing import manifest_of, read_release
+from common.release.verdict import Verdict
+from common.trail.events import (
+    Objected,
+    Refused,
+    ReleaseFinal,
+    ReleaseOffered,
+    ReleaseReceived,
+    ReleaseWithdrawn,
+    ScoredUnreleased,
+    SignedOff,
+    VerdictTaken,
+)
+from server import release_cli
+from server.releases import take_verdict
+from tests.founding import NAMES, Federation, good, refused
+from tests.releases import RUN, copy_of, finished, handed, installed, noted, release, sign_off
+
+
+@pytest.fixture(scope="module")
+def _ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with installed(tmp_path_factory.mktemp("installed")):
+        yield finished(tmp_path_factory.mktemp("federation"))
+
+
+@pytest.fixture(scope="module")
+def _offered(_ended: Federation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    federation = _ended.copy_to(tmp_path_factory.mktemp("offered"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release_cli, "_hand_round", lambda place, run: None)
+        told = good(release(federation, "server", "offer", RUN)).out
+        assert "Not in effect: 1 more of the operators must sign" in told
+        good(federation.agree(f"release-{RUN}"))
+        good(release(federation, "server", "offer", RUN))
+        yield federation
+
+
+@pytest.fixture
+def ended(_ended: Federation, tmp_path: Path) -> Federation:
+    """Return a federation whose run is finished."""
+    return _ended.copy_to(tmp_path)
+
+
+@pytest.fixture
+def offered(_offered: Federation, tmp_path: Path) -> Federation:
+    """Return one whose operators have released the model; no institution has it yet."""
+    return _offered.copy_to(tmp_path)
+
+
+def manifest_at(home: Path) -> Manifest:
+    return manifest_of(read_release((home / "releases" / RUN / "release.json").read_bytes()))
+
+
+def score(federation: Federation, name: str, *more: object, model: object = None) -> Any:
+    folder = federation.at(name)
+    model = model or folder / "releases" / RUN
+    files = ("--model", model, "--data", folder / "records.csv", "--out", folder / "scores.csv")
+    return federation.do(name, "score", *files, "--force", *more)
+
+
+def kinds(federation: Federation, name: str, *events: type) -> list[str]:
+    return [type(one).__name__ for one in noted(federation.at(name)) if isinstance(one, events)]
+
+
+def test_a_release_is_handed_round_signed_off_and_final_everywhere(offered: Federation) -> None:
+    reached = handed(offered)
+    assert (reached.holds, reached.absent, reached.refused) == (NAMES, (), ())
+    refused(score(offered, "ash"), "is not final: 0 of 3 institutions needed have signed it off")
+    sign_off(offered, "ash", "birch")
+    handed(offered)
+    refused(score(offered, "ash"), "2 of 3 institutions needed have signed it off (ash, birch)")
+    sign_off(offered, "elm")
+    handed(offered)
+    for name in NAMES:
+        shown = good(release(offered, name, "show", RUN)).out
+        assert re.search(r"^state +final$", shown, re.MULTILINE)
+        assert good(release(offered, name, "verify", RUN)).out in shown
+        good(score(offered, name))
+        shown = good(release(offered, name, "list")).out
+        assert "final" in shown
+    listed = good(release(offered, "server", "list")).out
+    assert "3 of 3" in listed
+    shown = good(release(offered, "server", "show", RUN)).out
+    assert "not heard" in shown
+    assert "holds" not in shown.partition("absent")[2]
+    mine, server = (ReleaseReceived, SignedOff, ReleaseFinal), (ReleaseOffered, VerdictTaken)
+    assert kinds(offered, "ash", *mine) == ["ReleaseReceived", "SignedOff", "ReleaseFinal"]
+    assert kinds(offered, "cedar", *mine) == ["ReleaseReceived", "ReleaseFinal"]
+    told = kinds(offered, "server", *server, ReleaseFinal)
+    assert told == ["ReleaseOffered", *["VerdictTaken"] * 3, "ReleaseFinal"]
+    # The same once more tells nothing new, and changes nothing.
+    assert handed(offered).holds == NAMES
+    assert kinds(offered, "server", *server, ReleaseFinal) == told
+
+
+def test_the_manifest_says_what_it_is_answerable_for(offered: Federation) -> None:
+    manifest = manifest_at(offered.server)
+    plan, charter = offered.home.charter.agreed, offered.home.bundle
+    assert charter is not None
+    assert (manifest.plan, manifest.charter) == (plan.digest(), charter.digest)
+    assert manifest.roster == offered.home.charter.roster.digest
+    budgets = manifest.budgets
+    assert (budgets.epsilon, budgets.evaluation_epsilon, budgets.delta) == (1.0, 1.0, 1e-3)
+    assert budgets.epsilon_if_others_collude == pytest.approx(1.0, rel=0.01)
+    figure = manifest.metrics["test"]["auc"]
+    assert 0 < figure.value < 1
+    assert figure.sd is not None
+    assert figure.sd > 0
+    assert {*manifest.files} == {*FILES}
+    assert 0 < manifest.kept < manifest.weights
+    folder = offered.server / "releases" / RUN
+    bill = json.loads((folder / "bill.cdx.json").read_bytes())
+    assert bill["metadata"]["component"]["name"] == "fedprune"
+    assert {"fedprune", "protocol", "torch", "flwr"} < manifest.versions.keys()
+    shown = good(release(offered, "server", "show", RUN)).out
+    assert "if all others collude" in shown
+    assert manifest.files["model.onnx"].sha256 in shown
+
+
+def test_objections_count_against_it_and_their_reason_stays_at_home(offered: Federation) -> None:
+    handed(offered)
+    why = "worse than ours on SECRET-SEGMENT"
+    good(release(offered, "ash", "object", RUN, "--reason", why))
+    refused(release(offered, "ash", "sign-off", RUN), "ash has said 'objection' of this release")
+    sign_off(offered, "birch", "cedar")
+    handed(offered)
+    assert "state" in good(release(offered, "server", "verify", RUN)).out
+    assert "offered" in good(release(offered, "server", "list")).out
+    good(release(offered, "elm", "object", RUN))
+    handed(offered)
+    assert "rejected" in good(release(offered, "cedar", "verify", RUN)).out
+    assert [e.reason for e in noted(offered.at("ash")) if isinstance(e, Objected)] == [why]
+    others = [path for path in offered.path.rglob("*") if path.is_file()]
+    holding = [path for path in others if b"SECRET-SEGMENT" in path.read_bytes()]
+    assert {path.relative_to(offered.path).parts[0] for path in holding} == {"ash"}
+
+
+def test_figures_are_shown_to_the_institution_alone(offered: Federation) -> None:
+    handed(offered)
+    shown = json.loads(good(offered.do("ash", "validate", RUN, "--json")).out)
+    here = shown["here"]["all rows"]
+    assert 30 < here["rows"] < 90
+    assert here.keys() == {"rows", "auc", "pr_auc", "ks", "brier", "calibration"}
+    assert shown["federation"]["auc"]["value"] == pytest.approx(
+        manifest_at(offered.at("ash")).metrics["test"]["auc"].value
+    )
+    other = offered.at("birch") / "records.csv"
+    told = good(offered.do("ash", "validate", RUN, "--data", other)).out
+    assert "300" in told
+    assert "all institutions" in told
+    verdict = Verdict.make(RUN, "0" * 64, "ash", "sign-off", bytes(32))
+    assert {*verdict.model_dump()} == {"run", "manifest", "name", "word", "signature"}
+
+
+def test_files_carried_by_hand_do_what_messages_do(offered: Federation) -> None:
+    carried = copy_of(offered, "server")
+    for name in ("ash", "birch", "cedar"):
+        good(release(offered, name, "take", carried))
+        sign_off(offered, name)
+        verdict = offered.at(name) / "releases" / RUN / "verdict.json"
+        good(release(offered, "server", "accept", verdict))
+    good(release(offered, "elm", "take", copy_of(offered, "server")))
+    good(score(offered, "elm"))
+    refused(release(offered, "elm", "take", offered.server), "release.json: no such file")
+
+
+def test_the_operators_withdraw_it_everywhere(offered: Federation) -> None:
+    handed(offered)
+    sign_off(offered, "ash", "birch", "cedar")
+    handed(offered)
+    good(score(offered, "ash"))
+    offered.act(f"withdraw-{RUN}", "release", "withdraw", RUN, "--reason", "a wrong table")
+    good(score(offered, "ash"))
+    handed(offered)
+    refused(score(offered, "ash"), "release of run first was withdrawn: a wrong table")
+    refused(release(offered, "elm", "sign-off", RUN), "was withdrawn: nothing is left to say")
+    for name in ("server", "ash"):
+        assert kinds(offered, name, ReleaseWithdrawn) == ["ReleaseWithdrawn"]
+        assert "withdrawn" in good(release(offered, name, "list")).out
+    again = release(offered, "server", "withdraw", RUN, "--reason", "x")
+    refused(again, "is withdrawn already")
+    # Released anew it has another number, and nobody's old word counts for it.
+    good(release(offered, "server", "offer", RUN, "--anew"))
+    good(offered.agree(f"release-{RUN}"))
+    handed(offered)
+    assert manifest_at(offered.at("ash")).number == 2
+    refused(score(offered, "ash"), "0 of 3 institutions needed")
+
+
+def test_score_refuses_what_is_not_final_and_notes_who_insists(offered: Federation) -> None:
+    run = offered.server / "runs" / RUN
+    told = refused(score(offered, "ash", model=run), "was not released: it has no release.json")
+    assert "--unreleased scores by it all the same" in told
+    outcome = good(score(offered, "ash", "--unreleased", model=run))
+    assert "the audit log of" in outcome.err
+    (event,) = [one for one in noted(offered.at("ash")) if isinstance(one, ScoredUnreleased)]
+    assert event.model == manifest_at(offered.server).files["model.onnx"].sha256
+    assert "was not released" in event.because
+    # At home nowhere, there is nothing to hold a release to, and no log.
+    handed(offered)
+    sign_off(offered, "ash", "birch", "elm")
+    handed(offered)
+    nowhere = offered.at("nowhere")
+    nowhere.mkdir()
+    (nowhere / "records.csv").write_bytes((offered.at("ash") / "records.csv").read_bytes())
+    final = offered.at("ash") / "releases" / RUN
+    refused(score(offered, "nowhere", model=final), "no charter was approved here")
+    outcome = good(score(offered, "nowhere", "--unreleased", model=final))
+    assert "noted nowhere" in outcome.err
+    assert "WARNING" not in good(score(offered, "ash", "--unreleased")).err
+
+
+def test_a_model_with_one_weight_changed_is_refused_by_name(offered: Federation) -> None:
+    handed(offered)
+    sign_off(offered, "ash", "birch", "cedar")
+    handed(offered)
+    for name in ("model.onnx", "model.safetensors"):
+        file = offered.at("ash") / "releases" / RUN / name
+        whole = file.read_bytes()
+        file.write_bytes(one_bit_off(whole))
+        told = f"{name}: not the file of release 1 of run first, by its SHA-256"
+        refused(score(offered, "ash"), told)
+        refused(release(offered, "ash", "verify", RUN), told)
+        file.write_bytes(whole)
+    good(score(offered, "ash"))
+    file.unlink()
+    refused(score(offered, "ash"), "missing: have the release sent again")
+    # Handed round again, the institution asks for what it lacks.
+    assert handed(offered).holds == NAMES
+    good(score(offered, "ash"))
+
+
+def test_the_server_releases_no_other_model_than_was_trained(ended: Federation) -> None:
+    run = ended.server / "runs" / RUN
+    for name in ("model.onnx", "model.safetensors", "model.sparse"):
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(one_bit_off(whole))
+        told = release(ended, "server", "offer", RUN)
+        refused(told, f"{name}: is not what the run made of its model")
+        (run / name).write_bytes(whole)
+    assert "Refused" in kinds(ended, "server", Refused)
+    refused(release(ended, "server", "offer", "second"), "no finished run")
+    refused(release(ended, "server", "collect", RUN), "was not released")
+
+
+def test_operators_cannot_release_another_model_than_institutions_trained(
+    offered: Federation,
+) -> None:
+    """All of its operators sign a manifest whose model has one weight more or less."""
+    signed = resigned(offered, model="5a" * 32)
+    for name in NAMES:
+        told = refused(release(offered, name, "take", signed), "its model is not the one that the")
+        assert "last round sent here" in told
+
+
+def test_another_plans_model_is_refused_by_name(offered: Federation) -> None:
+    signed = resigned(offered, plan="5a" * 32)
+    told = refused(release(offered, "ash", "take", signed), "its model is of plan 5a5a5a5a5a5a5a5a")
+    assert "do not use it" in told
+    signed = resigned(offered, charter="5a" * 32)
+    refused(
+        release(offered, "ash", "take", signed), "under charter 5a5a5a5a5a5a5a5a, which was not"
+    )
+    offered.publish(3, training={"rounds": 3})
+    refused(release(offered, "server", "offer", RUN, "--anew"), "publish the run's plan to release")
+    # What was released under the charter before is held to that one for good.
+    handed(offered)
+    offered.approve(*NAMES)
+    sign_off(offered, "ash", "birch", "cedar")
+    handed(offered)
+    good(score(offered, "ash"))
+    good(release(offered, "server", "verify", RUN))
+
+
+def test_a_sign_off_counts_for_one_release_by_members_alone(offered: Federation) -> None:
+    handed(offered)
+    sign_off(offered, "ash", "birch", "cedar")
+    first = {name: said_by(offered, name) for name in ("ash", "birch", "cedar")}
+    good(release(offered, "server", "offer", RUN, "--anew"))
+    good(offered.agree(f"release-{RUN}"))
+    handed(offered)
+    # Replayed for the second release.
+    told = f"the sign-off of 'ash' is of release {first['ash'].manifest[:16]}"
+    with pytest.raises(OtherReleaseError, match=told):
+        take_verdict(offered.home, first["ash"])
+    file = offered.path / "replayed.json"
+    file.write_bytes(first["ash"].to_bytes())
+    refused(release(offered, "server", "accept", file), told)
+    carried = copy_of(offered, "server")
+    (carried / "verdicts.jsonl").write_bytes(first["ash"].to_bytes() + b"\n")
+    refused(release(offered, "birch", "take", carried), told)
+    # By nobody's key, and by another member's.
+    manifest = first["ash"].model_copy(update={"manifest": released(offered).digest})
+    with pytest.raises(BadSignatureError, match="'ash' is not signed by its key in the roster"):
+        take_verdict(offered.home, manifest)
+    stranger = Verdict.make(RUN, released(offered).digest, "oak", "sign-off", bytes(32))
+    with pytest.raises(UnknownPeerError, match="'oak' is not in the roster"):
+        take_verdict(offered.home, stranger)
+
+
+def test_a_sign_off_by_a_revoked_member_is_refused_by_name(offered: Federation) -> None:
+    handed(offered)
+    sign_off(offered, "ash", "birch", "elm")
+    late = said_by(offered, "elm")
+    offered.act("revoke-elm", "revoke", "elm")
+    with pytest.raises(RevokedPeerError, match="'elm' was revoked"):
+        take_verdict(offered.home, late)
+    reached = handed(offered)
+    assert "elm" not in reached.holds
+    assert "Refused" not in kinds(offered, "ash", Refused)
+    refused(score(offered, "ash"), "2 of 3 institutions needed have signed it off (ash, birch)")
+    # An institution that learned of it refuses that sign-off from whoever brings it.
+    good(release(offered, "server", "offer", RUN, "--anew"))
+    good(offered.agree(f"release-{RUN}"))
+    assert manifest_at(offered.server).revoked == ("elm",)
+    handed(offered)
+    refused(release(offered, "elm", "sign-off", RUN), "'elm' was revoked")
+    sign_off(offered, "ash", "birch", "cedar")
+    handed(offered, "ash", "birch", "cedar")
+    good(score(offered, "ash"))
+    # What came before a revocation stays.
+    offered.act("revoke-cedar", "revoke", "cedar")
+    good(release(offered, "server", "verify", RUN))
+    good(score(offered, "ash"))
+    assert "final" in good(release(offered, "server", "list")).out
+
+
+def test_too_few_operators_release_and_withdraw_nothing(ended: Federation) -> None:
+    good(release(ended, "server", "offer", RUN))
+    file = ended.proposal(f"release-{RUN}")
+    refused(ended.operate("apply", file), "1 of 2 operators needed have signed (alice)")
+    refused(release(ended, "server", "show", RUN), "was not released")
+    carried = ended.path / "carried"
+    carried.mkdir()
+    (carried / "release.json").write_bytes(file.read_bytes())
+    refused(release(ended, "ash", "take", carried), "1 of 2 operators needed have signed")
+    assert not (ended.at("ash") / "releases").exists()
+
+
+def test_an_earlier_release_does_not_come_back(offered: Federation) -> None:
+    first = copy_of(offered, "server")
+    good(release(offered, "server", "offer", RUN, "--anew"))
+    good(offered.agree(f"release-{RUN}"))
+    handed(offered)
+    refused(release(offered, "ash", "take", first), "release 1 of run first is no newer than 2")
+    assert manifest_at(offered.at("ash")).number == 2
+
+
+def test_what_another_version_wrote_is_refused_by_name(offered: Federation) -> None:
+    carried = copy_of(offered, "server")
+    file = carried / "release.json"
+    fields = json.loads(file.read_bytes())
+    fields["act"] |= {"format": 2, "other": 1}
+    fields["act"]["versions"]["fedprune"] = "9.9"
+    file.write_text(json.dumps(fields, sort_keys=True, separators=(",", ":")))
+    told = refused(release(offered, "ash", "take", carried), "has format 2 (fedprune 9.9)")
+    assert "this version reads 1" in told
+    file.write_text("{}")
+    refused(release(offered, "ash", "take", carried), "not a proposal or bundle")
+
+
+def test_both_logs_tell_the_same_of_a_release(offered: Federation) -> None:
+    handed(offered)
+    sign_off(offered, "ash")
+    handed(offered)
+    logs = [offered.at(name) / "audit" for name in ("server", "ash", "birch")]
+    good(offered.operate("audit", "compare", *logs))
+    # A word of which its own institution's log says nothing.
+    (offered.at("cedar") / "audit").rename(offered.at("cedar") / "away")
+    digest = released(offered).digest
+    home = offered.home
+    run_id = manifest_at(offered.server).run_id
+    home.trail.append(
+        VerdictTaken(run=run_id, release=digest, institution="birch", word="sign-off")
+    )
+    compared = offered.operate("audit", "compare", *logs)
+    assert compared.code == 8
+    assert "birch's log does not say that it said 'sign-off'" in compared.out
+
+
+def one_bit_off(data: bytes) -> bytes:
+    """Return a file with one bit of a number in its last quarter changed."""
+    place = len(data) - len(data) // 4
+    return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+
+
+def released(federation: Federation) -> Proposal:
+    file = federation.server / "releases" / RUN / "release.json"
+    return read_release(file.read_bytes())
+
+
+def said_by(federation: Federation, name: str) -> Verdict:
+    file = federation.at(name) / "releases" / RUN / "verdict.json"
+    return Verdict.from_bytes(file.read_bytes())
+
+
+def resigned(federation: Federation, **changes: str) -> Path:
+    """Return the folder of a manifest that says something else and that all operators signed."""
+    bundle = Proposal(act=manifest_of(released(federation)).model_copy(update=changes))
+    for home in ("server", "bob"):
+        key = (federation.at(home) / "operator.key").read_bytes()
+        bundle = bundle.signed(key)
+    carried = copy_of(federation, "server")
+    (carried / "release.json").write_bytes(bundle.to_bytes())
+    return carried
