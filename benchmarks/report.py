@@ -60,9 +60,7 @@ def reports_of(plan: Plan, model: GlobalModel) -> Iterator[tuple[GlobalModel, Ro
         parts = [VALIDATION] if number in evaluation_rounds(plan) else []
         parts += [TEST] * (number == rounds)
         names = [name for part in parts for name in count_names(plan, part)]
-        noise = {
-            name: counting_noise(plan, name.partition("/")[0], len(here)) for name in names
-        }
+        noise = {name: counting_noise(plan, name.partition("/")[0], len(here)) for name in names}
         centres = np.arange(bins) / bins
         shape = np.concatenate(
             [np.exp(-(((centres - middle) / 0.15) ** 2)) for middle in (0.3, 0.5)]

@@ -143,7 +143,7 @@ def _table(path: Path) -> tuple[Cells, ...]:
             # A row with too many cells has None as a key, one with too few has it as a cell.
             if None in row or None in row.values():
                 raise ValueError("a row is cut")
-            for name in row.keys() - WORDS:
+            for name in {"round", *row} - WORDS:
                 float(row[name] or nan)
         return rows
 
