@@ -206,10 +206,8 @@ def test_a_crash_while_a_round_is_kept_leaves_the_last_round(
 def test_counts_are_kept_as_they_were_opened(tmp_path: Path) -> None:
     plan = grouped_plan()
     store = RunStore(tmp_path, plan)
-    counts = {
-        VALIDATION: np.array([4.0, 1, -1, 4]),
-        f"{VALIDATION}/sex=f": np.array([1.0, 0, 0, 2]),
-    }
+    women = f"{VALIDATION}/sex=f"
+    counts = {VALIDATION: np.array([4.0, 1, -1, 4]), women: np.array([1.0, 0, 0, 2])}
     store.keep(start_of(plan), replace(REPORT, counts=counts, noise={VALIDATION: 0.5}))
     with (tmp_path / "counts.csv").open(newline="") as file:
         found = [tuple(row.values()) for row in csv.DictReader(file)]

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, sync_playwright
 
 from server.report.page import write_report
 from tests.reports import write_run
@@ -12,11 +14,7 @@ from tests.support import grouped_plan
 
 CHROMIUM = shutil.which("chromium")
 
-if CHROMIUM is None:
-    pytest.skip("no chromium: apt-get install chromium", allow_module_level=True)
-
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, sync_playwright
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +50,8 @@ def test_report_fits_and_axe_finds_nothing(
     assert said == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     # A picture that could not be read has no width of its own; a squeezed one no legible text.
-    widths = page.eval_on_selector_all(
-        "img", "all => all.map(one => [one.naturalWidth, one.width])"
-    )
+    sizes = "all => all.map(one => [one.naturalWidth, one.width])"
+    widths = page.eval_on_selector_all("img", sizes)
     assert all(natural > 0 and min(width - 40, 400) <= shown for natural, shown in widths)
     for details in page.query_selector_all("summary"):
         details.click()
