@@ -17,6 +17,7 @@ it again, since two sums that differ by one of them show it.
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,8 @@ from server.report.page import write_report
 from server.rounds import RoundReport, lose_round
 from server.store import RunStore, model_bytes, rows_of, tables_of
 from server.tables import MODEL
+
+log = logging.getLogger("fedprune.server")
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -162,7 +165,11 @@ class RunRecord:
         self._store.finish(model)
         if model.round > self._plan.training.rounds:
             self._journal.append(self._line("finished", round=model.round))
-        write_report(self._directory)
+        try:
+            write_report(self._directory)
+        except Exception:
+            # A picture that fails must not take back a run of weeks; its command says more.
+            log.exception("%s: the report could not be written", self._directory)
 
     def _save(self, model: GlobalModel, line: bytes) -> None:
         checkpoint = Checkpoint(

@@ -180,7 +180,9 @@ class RunStore:
         self._directory, self._plan = directory, plan
         write_atomically(directory / "plan.toml", plan.to_toml().encode())
         self._tables = {name: _Table(COLUMNS_OF[name]) for name in tables_of(plan)}
-        self._add_rows(rows or {})
+        for name, table in self._tables.items():
+            table.add((rows or {}).get(name, ()))
+            self._write(name)
 
     def keep(self, model: GlobalModel, report: RoundReport) -> None:
         """Add a finished round."""
@@ -188,7 +190,10 @@ class RunStore:
 
     def add(self, rows: Rows, model: bytes) -> None:
         """Add the rows of a finished round and replace the model's file by its bytes."""
-        self._add_rows(rows)
+        for name, added in rows.items():
+            if added:
+                self._tables[name].add(added)
+                self._write(name)
         write_atomically(self._directory / MODEL, model)
 
     def finish(self, model: GlobalModel, clock: Clock = time.perf_counter) -> dict[str, Any]:
@@ -209,10 +214,8 @@ class RunStore:
             write_atomically(self._directory / name, data)
         return shrank
 
-    def _add_rows(self, rows: Rows) -> None:
-        for name, table in self._tables.items():
-            table.add(rows.get(name, ()))
-            write_atomically(self._directory / name, table.text.getvalue().encode())
+    def _write(self, name: str) -> None:
+        write_atomically(self._directory / name, self._tables[name].text.getvalue().encode())
 
 
 def stored_adverts(directory: Path, plan_hash: str) -> Adverts:

@@ -56,7 +56,8 @@ SUMMARY: dict[str, type] = {
     "plan_sha256": str,
 }
 FILES = {
-    *("summary.json", "rounds.csv", "plan.toml", "curves.svg", ".lock"),
+    *("summary.json", "rounds.csv", "counts.csv", "plan.toml", "curves.svg", ".lock"),
+    *("facts.json", "report.html"),
     *("model.safetensors", "compact.safetensors", "model.onnx", "model.sparse", "shrinkage.json"),
 }
 

@@ -61,7 +61,7 @@ def budget(run: RunFiles) -> Section:
     for part, steps in ((VALIDATION, len(evaluation_rounds(plan))), (TEST, 1)):
         done = sum(one.part == part and not one.group for one in run.counted)
         read = f"{done} of {steps} releases" if run.counted else "not recorded"
-        rows.append((f"{part} rows", counted, read, "", f"{steps} rounds"))
+        rows.append((f"{part} rows", counted, read, "", f"{steps} round{'s'[: steps > 1]}"))
     heads = ("spent by", "planned epsilon", "so far", "if all others collude", "over")
     told = [
         ("delta", f"{privacy.delta:g}"),

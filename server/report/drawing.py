@@ -40,6 +40,9 @@ STYLE: dict[Any, Any] = {
 WIDTH, HEIGHT = 4.9, 4.0
 """Inches: at this size 11 points are legible on a telephone and beside another figure."""
 
+LEFT, RIGHT, TOP, LINE = 0.78, 0.12, 0.1, 0.23
+"""Inches around the axes, and of a line of text."""
+
 BAND = 0.16
 """Opacity of a band."""
 
@@ -51,21 +54,30 @@ class Drawn:
 
 
 @contextmanager
-def drawing(x: str, y: str, height: float = HEIGHT) -> Iterator[tuple[Axes, Drawn]]:
-    """Give axes to draw on; the picture is in the second value after the block."""
+def drawing(
+    x: str, y: str, height: float = HEIGHT, left: float = LEFT
+) -> Iterator[tuple[Axes, Drawn]]:
+    """Give axes to draw on; the picture is in the second value after the block.
+
+    ``left`` inches are for the labels of y. The layout is reckoned, not solved for: matplotlib's
+    own draws everything three times.
+    """
     drawn = Drawn()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # A name in letters that the font lacks is in the table all the same.
         warnings.filterwarnings("ignore", "Glyph")
-        sheet = Sheet(figsize=(WIDTH, height), layout="constrained")
+        sheet = Sheet(figsize=(WIDTH, height))
         axes = sheet.subplots()
         yield axes, drawn
         axes.set(xlabel=x, ylabel=y)
         axes.grid(visible=True, alpha=0.25)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.get_legend_handles_labels()[1]:
-            sheet.legend(loc="outside lower center", ncols=2, fontsize=10.5)
+        below = LINE * (1.3 + bool(x))
+        if entries := len(axes.get_legend_handles_labels()[1]):
+            sheet.legend(loc="lower center", ncols=2, fontsize=10.5, borderaxespad=0)
+            below += LINE * (0.5 + (entries + 1) // 2)
+        sheet.subplots_adjust(left / WIDTH, below / height, 1 - RIGHT / WIDTH, 1 - TOP / height)
         text = StringIO()
         sheet.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue().replace(INK, "currentColor")
@@ -144,7 +156,9 @@ def _series(axes: Axes, series: Series) -> None:
 
 def _bars(bars: Bars) -> str:
     places = np.arange(len(bars.names))
-    with drawing(bars.x, "", max(1.6, 1.3 + 0.27 * len(places))) as (axes, drawn):
+    names = [shortened(name) for name in bars.names]
+    left = 0.25 + CHARACTER * max(map(len, names), default=0)
+    with drawing(bars.x, "", 1.3 + 0.27 * len(places), left) as (axes, drawn):
         if bars.low is not None and bars.high is not None:
             error = np.array([bars.values - bars.low, bars.high - bars.values])
             axes.errorbar(bars.values, places, xerr=error, fmt="o", color=COLOURS[0], capsize=3)
@@ -153,15 +167,15 @@ def _bars(bars: Bars) -> str:
         if bars.level is not None:
             name, value = bars.level
             axes.axvline(value, color=GREY, ls="--", lw=1.2, label=name)
-        axes.set_yticks(places, [shortened(name) for name in bars.names])
+        axes.set_yticks(places, names)
         axes.set_xlim(*bars.limits)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
     return drawn.svg
 
 
-LONGEST = 22
-"""Characters of a name in a figure; the table beneath has all of it."""
+LONGEST, CHARACTER = 22, 0.09
+"""Characters of a name in a figure, whose table has all of it, and inches that one takes."""
 
 
 def shortened(name: str) -> str:

@@ -20,10 +20,11 @@ from common.errors import ConfigError, ProtocolError
 from common.layout import Layout, layout_of
 from common.plan import Plan, load_plan
 from common.pruning.masks import Mask, unpack_mask
+from server.journal import JOURNAL
 from server.report.shapes import Array
 from server.tables import COUNTS_TABLE, FACTS, GROUPS, MODEL, REPORT, ROUNDS, SHRINKAGE
 
-SUMMARY, JOURNAL, PLAN = "summary.json", "journal.jsonl", "plan.toml"
+SUMMARY, PLAN = "summary.json", "plan.toml"
 
 HASHED = ("onnx", "safetensors", "sparse", "toml", "csv", "json", "jsonl")
 """Ends of the files whose hashes a report names, but for the checkpoint, which goes on."""
@@ -142,7 +143,7 @@ def _table(path: Path) -> tuple[Cells, ...]:
             # A row with too many cells has None as a key, one with too few has it as a cell.
             if None in row or None in row.values():
                 raise ValueError("a row is cut")
-            for name in row.keys() - WORDS:
+            for name in {"round", *row} - WORDS:
                 float(row[name] or nan)
         return rows
 

@@ -29,7 +29,7 @@ NOISE_BARS = (
 )
 NO_RIVALS = (
     "A dense model and a logistic regression: nobody trained them beside this run."
-    " `fedprune-sim compare` does, under the same budget."
+    " fedprune-sim compare does, under the same budget."
 )
 NO_COUNTS = "Noised counts by score: no evaluation was finished, or a release wrote none."
 

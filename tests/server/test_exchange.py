@@ -12,6 +12,7 @@ from common.errors import AggregationError
 from server import exchange as module
 from server.adverts import Adverts
 from server.exchange import TRIPS, Exchange
+from server.tables import STAGES
 from simulations.grid import SERVER_NODE, Absent, InProcessGrid, nobody_leaves
 from simulations.rehearsal import Rehearsal
 
@@ -213,6 +214,15 @@ def test_traffic_is_what_the_grid_carried() -> None:
     assert sum(exchange.traffic.down.values()) == grid.bytes_down - down - 4 * 3
     assert exchange.traffic.down["birch"] > exchange.traffic.down["ash"] > 0
     assert set(exchange.traffic.up) == set(NAMES)
+
+
+def test_seconds_are_told_by_trip_and_joining_is_none() -> None:
+    exchange = joined(serve())
+    assert exchange.traffic.seconds == {}
+    ask(exchange)
+    (stage,) = exchange.traffic.seconds
+    assert stage in STAGES
+    assert exchange.traffic.seconds[stage] > 0
 
 
 def claim(name: str, plan_hash: str = PLAN_HASH) -> Answer:

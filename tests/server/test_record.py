@@ -20,7 +20,8 @@ from common.plan import Plan
 from server.app import Task, build_app
 from server.journal import JOURNAL
 from server.model import GlobalModel
-from server.record import CHECKPOINT, RunRecord
+from server.record import CHECKPOINT, RunRecord, is_finished
+from server.report.page import write_report
 from server.rounds import RoundReport, initial_model
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from simulations.rehearsal import seeded_roster
@@ -32,8 +33,9 @@ FORMS = ["compact.safetensors", "model.onnx", "model.safetensors", "model.sparse
 
 @pytest.fixture(autouse=True)
 def _quick_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the timing of the finished model, which takes seconds."""
+    """Leave out the timing of the finished model and its report, which take seconds."""
     monkeypatch.setattr("server.store.latencies", lambda *_: {})
+    monkeypatch.setattr("server.record.write_report", lambda _: None)
 
 
 class Used:
@@ -289,3 +291,23 @@ def _model() -> GlobalModel:
 
 def _never() -> tuple[str, GlobalModel]:
     raise AssertionError("a run that began must not be drawn again")
+
+
+def test_a_run_ends_with_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.record.write_report", write_report)
+    Federation().run(tmp_path, SeededEntropy(0))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "A federated run: 4 institutions, 2 of 2 rounds" in page
+    assert "Rounds by institution" in page
+
+
+def test_a_report_that_fails_takes_no_run_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(directory: Path) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("server.record.write_report", fail)
+    Federation().run(tmp_path, SeededEntropy(0))
+    assert is_finished(tmp_path)
+    assert "the report could not be written" in caplog.text

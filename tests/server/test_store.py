@@ -22,7 +22,7 @@ from common.segments import TEST, VALIDATION, count_names
 from server.model import GlobalModel
 from server.rounds import RoundReport
 from server.store import RunStore, round_row
-from server.tables import COLUMNS, GROUP_COLUMNS
+from server.tables import COLUMNS, GROUP_COLUMNS, STAGES
 from tests.support import grouped_plan, small_plan, start_of
 
 PLAN = small_plan()
@@ -201,3 +201,24 @@ def test_a_crash_while_a_round_is_kept_leaves_the_last_round(
         store.keep(model(1), replace(REPORT, round=1))
     for name, content in before.items():
         assert (tmp_path / name).read_bytes() == content
+
+
+def test_counts_are_kept_as_they_were_opened(tmp_path: Path) -> None:
+    plan = grouped_plan()
+    store = RunStore(tmp_path, plan)
+    women = f"{VALIDATION}/sex=f"
+    counts = {VALIDATION: np.array([4.0, 1, -1, 4]), women: np.array([1.0, 0, 0, 2])}
+    store.keep(start_of(plan), replace(REPORT, counts=counts, noise={VALIDATION: 0.5}))
+    with (tmp_path / "counts.csv").open(newline="") as file:
+        found = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert found == [
+        ("2", "validation", "", "0.5", "0", "4", "-1"),
+        ("2", "validation", "", "0.5", "1", "1", "4"),
+        ("2", "validation", "sex=f", "0.0", "0", "1", "0"),
+        ("2", "validation", "sex=f", "0.0", "1", "0", "2"),
+    ]
+
+
+def test_seconds_of_a_trip_that_was_not_made_are_empty() -> None:
+    row = round_row(replace(REPORT, stages={"update": 0.25, "unmask": 0.5}))
+    assert [row[f"seconds_{stage}"] for stage in STAGES] == ["", 0.25, "", 0.5]

@@ -47,6 +47,9 @@ def test_results_agree_with_the_summary(federation: Federation, tmp_path: Path) 
         "model.sparse",
         "compact.safetensors",
         "shrinkage.json",
+        "counts.csv",
+        "facts.json",
+        "report.html",
     }
     shrank = shrinkage_of(tmp_path)
     assert [form.pop("latency_ms", {}).keys() for form in shrank.values()] == [
@@ -151,7 +154,7 @@ def test_ctrl_c_before_the_first_round_leaves_no_summary(
     with pytest.raises(KeyboardInterrupt):
         execute(federation, 0, 0.0, tmp_path, baselines=True)
     assert "interrupted: 0 finished rounds are kept" in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "rounds.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.toml", "rounds.csv", "counts.csv"}
     assert rows(tmp_path) == []
 
 
