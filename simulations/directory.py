@@ -11,13 +11,14 @@ from common.durable import PARTIAL, write_atomically
 from common.errors import ConfigError
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
+from server.journal import JOURNAL
 from server.store import COMPACT, GROUPS, MODEL, ROUNDS, SHRINKAGE
 
 LOCK = ".lock"
 MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE)
 COMPARED = ("compare.csv", "compare.json", "compare.html", "recommended.toml", "tune.json")
 RESULTS = (
-    *("summary.json", ROUNDS, GROUPS, "plan.toml", "curves.svg", "audit.json"),
+    *("summary.json", ROUNDS, GROUPS, "plan.toml", "curves.svg", "audit.json", JOURNAL),
     *MODELS,
     *COMPARED,
 )

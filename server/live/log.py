@@ -3,6 +3,7 @@
 The live view shows the log and does not verify it: `fedprune-server audit verify` does.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -21,7 +22,8 @@ from common.trail.lines import Line
 
 MOST_LINES, MOST_REFUSALS, MOST_RUNS = 60, 60, 32
 MOST_TEXT: Final = 240
-_HASH: Final = 64
+_HEXADECIMAL: Final = re.compile("[0-9a-f]{32,}")
+"""Ids of runs, hashes, keys and signatures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,12 @@ def said(fields: Mapping[str, Any]) -> str:
 
 def _short(value: object) -> str:
     match value:
-        case str() if len(value) >= _HASH and value.isalnum():
+        case str() if _HEXADECIMAL.fullmatch(value):
             return value[:12]
         case list() | dict():
             names = [*map(str, value)]
-            # Hashes and signatures say nothing here, nor do fifty names.
-            few = len(names) <= 5 and all(len(name) < _HASH for name in names)
+            # Keys say nothing here, nor do fifty names.
+            few = len(names) <= 5 and not any(map(_HEXADECIMAL.fullmatch, names))
             return " ".join(names) if few else str(len(names))
         case None:
             return ""

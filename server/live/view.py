@@ -116,6 +116,9 @@ def _phase(pages: Pages, server: Server, trips: Trips) -> tuple[str, str]:
     outcome = server.outcomes.get(pages.name) or trips.outcome
     if outcome in ENDED:
         return outcome, f"{outcome}: {trips.error}" if trips.error else outcome
+    last = story.round if story.over else int(story.latest.get("round") or 0)
+    if story.stage in ("waiting", "kept") and pages.plan and last >= pages.plan.training.rounds:
+        return "rounds", "all rounds are over, results are being written"
     if story.stage == "waiting" and story.rows:
         return "rounds", "rounds go on"
     if story.stage in ("waiting", "began"):

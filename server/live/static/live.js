@@ -202,7 +202,9 @@
     const members = view.institutions;
     const sums = view.counted ? `${view.counted} rounds` : "";
     const connected = view.connected == null ? "Nobody tells who is connected." : `${view.connected} of ${members.length} are connected.`;
-    put($("members-said"), `${members.length} institutions. ${connected}${view.counted ? "" : " Who was in which sum stands in no file of this run."}`);
+    const missing = members.filter((one) => one.state === "missing" || one.state === "out").map((one) => one.name);
+    const named = missing.length > 5 ? `${missing.slice(0, 5).join(", ")} and ${missing.length - 5} more` : missing.join(", ");
+    put($("members-said"), `${members.length} institutions. ${connected}${named ? ` Not in the last sum: ${named}.` : ""}${view.counted ? "" : " Who was in which sum stands in no file of this run."}`);
     fill($("members"), members.map((one) => [
       { text: one.name, head: true },
       { text: one.words, state: MARKS[one.state] },
@@ -223,7 +225,7 @@
     put($("refusals-said"), view.audited ? (view.refused ? `${view.refused} in the end of the log that was read, of all runs.` : "None.") : silent);
     $("refusals-box").hidden = !view.refusals.length;
     fill($("refusals"), view.refusals.map((one) => [
-      { text: clock(one.time), kind: "nowrap" }, { text: one.who || "server", head: false }, one.what, one.told,
+      { text: clock(one.time), kind: "nowrap" }, one.who || "server", one.what, one.told,
     ]));
     put($("audit-said"), view.audited ? "Of the server, over all runs, times in UTC; shown, not verified: fedprune-server audit verify does that." : silent);
     $("audit-box").hidden = !view.audit.length;
