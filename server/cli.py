@@ -11,6 +11,7 @@ from common.facts import facts_of, pruning_of, warnings_of
 from common.plan import Plan, load_plan
 from common.segments import evaluation_rounds, require_releasable, sensitivity
 from server import backup_cli, founding_cli, release_cli, trail_cli
+from server.live_cli import dashboard
 from server.operate_cli import add_commands
 from server.report.cli import report
 
@@ -19,6 +20,7 @@ for command in (*founding_cli.COMMANDS, *backup_cli.COMMANDS):
     app.command()(command)
 app.command()(report)
 add_commands(app)
+app.command()(dashboard)
 app.add_typer(trail_cli.app, name="audit")
 app.add_typer(release_cli.app, name="release")
 

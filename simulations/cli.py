@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,9 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         bool, typer.Option("--baselines/--no-baselines", help="Train logistic and dense too.")
     ] = True,
     engine: options.Engine = "inprocess",
+    live: Annotated[
+        bool, typer.Option("--live", help="Show the run in a browser as it goes on.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Train, aggregate and prune across simulated institutions.
@@ -68,6 +72,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     from simulations.engine import engine_of  # noqa: PLC0415
     from simulations.execute import execute  # noqa: PLC0415
     from simulations.inputs import Options, assemble  # noqa: PLC0415
+    from simulations.live import shown  # noqa: PLC0415
 
     torch.set_num_threads(1)
     log_to_console()
@@ -76,12 +81,17 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     settings["aggregation", "kind"] = aggregation
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
     warn(warnings_of(federation.plan))
-    with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
-        summary = execute(federation, seed, dropout, directory, baselines=baselines, engine=engine)
-    if as_json:
-        typer.echo(json.dumps(summary, allow_nan=False))
-    else:
-        _show(summary, directory)
+    with ExitStack() as page:
+        with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
+            if live:
+                page.enter_context(shown(directory))
+            summary = execute(
+                federation, seed, dropout, directory, baselines=baselines, engine=engine, live=live
+            )
+        if as_json:
+            typer.echo(json.dumps(summary, allow_nan=False))
+        else:
+            _show(summary, directory)
     if summary["interrupted"]:
         raise typer.Exit(INTERRUPTED)
 

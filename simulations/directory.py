@@ -11,6 +11,7 @@ from common.durable import PARTIAL, write_atomically
 from common.errors import ConfigError
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
+from server.journal import JOURNAL
 from server.store import COMPACT
 from server.tables import COLUMNS_OF, FACTS, MODEL, REPORT, SHRINKAGE
 
@@ -18,7 +19,7 @@ LOCK = ".lock"
 MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE, FACTS)
 COMPARED = ("compare.csv", "compare.json", "compare.html", "recommended.toml", "tune.json")
 RESULTS = (
-    *("summary.json", "plan.toml", "curves.svg", "audit.json", REPORT),
+    *("summary.json", "plan.toml", "curves.svg", "audit.json", JOURNAL, REPORT),
     *COLUMNS_OF,
     *MODELS,
     *COMPARED,

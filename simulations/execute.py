@@ -24,6 +24,7 @@ from simulations.baselines import BASELINES, RATES, Baseline, train_baseline
 from simulations.directory import write_results
 from simulations.engine import IN_PROCESS
 from simulations.inputs import Federation
+from simulations.live import LiveRecord
 from simulations.outputs import curves, summarise
 from simulations.run import Run, Watch, simulate
 
@@ -36,14 +37,17 @@ def execute(  # noqa: PLR0913  (what a run may vary)
     *,
     baselines: bool,
     engine: str = IN_PROCESS,
+    live: bool = False,
 ) -> dict[str, Any]:
     """Run, train the baselines, write the results; return the summary.
 
     Ctrl-C ends the run after the last finished round, whose results are kept; before the first
-    one there is nothing to keep, and `KeyboardInterrupt` leaves this function.
+    one there is nothing to keep, and `KeyboardInterrupt` leaves this function. ``live`` has a
+    journal tell of each step as well.
     """
     plan, splits = federation.plan, federation.splits
     run, store, trained = Run(plan), RunStore(directory, plan), list[Baseline]()
+    record = LiveRecord(directory) if live else None
     started = time.monotonic()
     seconds = 0.0
     interrupted = False
@@ -52,10 +56,12 @@ def execute(  # noqa: PLR0913  (what a run may vary)
 
         def keep(model: GlobalModel, report: RoundReport) -> None:
             store.keep(model, report)
+            if record is not None:
+                record.keep(report)
             watch(model, report)
 
         try:
-            simulate(run, splits, seed, dropout, keep, engine)
+            simulate(run, splits, seed, dropout, keep, engine, record)
             seconds = time.monotonic() - started
             for name in BASELINES if baselines else ():
                 per_round = _watch(progress, len(RATES) * (plan.training.rounds + 1), name)

@@ -18,6 +18,7 @@ from common.plan import Plan
 from common.privacy.shared import abandoned_epsilon
 from server.app import Task, build_app
 from server.model import GlobalModel
+from server.record import Record, Unrecorded
 from server.rounds import RoundReport
 from server.spent import spent_epsilon
 from simulations.engine import IN_PROCESS, Members, engine_of
@@ -63,12 +64,14 @@ def simulate(  # noqa: PLR0913, PLR0917  (what a run may vary)
     dropout: float = 0.0,
     watch: Watch | None = None,
     engine: str = IN_PROCESS,
+    record: Record | None = None,
 ) -> None:
     """Fill ``run`` by executing its plan on the institutions' rows.
 
     ``dropout`` is the chance that an institution leaves in a given attempt at a round, at a trip
     chosen at random. Everything random follows from ``seed``: a simulation protects nobody.
     ``engine`` names one of `simulations.engine`; all give the same models bit for bit.
+    ``record`` is told of each step of an attempt at a round.
     """
     plan, execute = run.plan, engine_of(engine)
     for name in plan.names:
@@ -82,7 +85,7 @@ def simulate(  # noqa: PLR0913, PLR0917  (what a run may vary)
             if watch is not None:
                 watch(model, report)
 
-    task = Task(plan, keep, members.roster)
+    task = Task(plan, keep, members.roster, record=record or Unrecorded())
     execute(build_app(lambda _: task, SeededEntropy(seed, "server")), members)
 
 

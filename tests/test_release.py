@@ -88,8 +88,8 @@ def test_a_release_is_handed_round_signed_off_and_final_everywhere(offered: Fede
     for name in NAMES:
         shown = good(release(offered, name, "show", RUN)).out
         assert re.search(r"^state +final$", shown, re.MULTILINE)
-        told = good(release(offered, name, "verify", RUN)).out
-        assert " ".join(told.split()) in " ".join(shown.split())
+        brief = good(release(offered, name, "verify", RUN)).out
+        assert " ".join(brief.split()) in " ".join(shown.split())
         good(score(offered, name))
         shown = good(release(offered, name, "list")).out
         assert "final" in shown
