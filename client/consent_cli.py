@@ -44,7 +44,7 @@ year = 4.0
 ever = 10.0
 """
 
-Folder = Annotated[Path, typer.Option("--home", help="The institution's folder.")]
+Folder = Annotated[Path, typer.Option("--home", help="The server's or institution's folder.")]
 HERE = Path()
 
 

@@ -10,7 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import DEBUG, INTERRUPTED, command_line, log_to_console, new_app, warn
+from common.console import (
+    DEBUG,
+    INTERRUPTED,
+    AsJson,
+    command_line,
+    log_to_console,
+    new_app,
+    tell_json,
+    warn,
+)
 from common.facts import warnings_of
 from simulations import options
 from simulations.audit_cli import audit
@@ -45,14 +54,12 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that an institution leaves a round.")
     ] = 0.0,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of results [default: runs/NAME-seedN]")
-    ] = None,
+    out: options.Out = None,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Train logistic and dense too.")
     ] = True,
     engine: options.Engine = "inprocess",
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train, aggregate and prune across simulated institutions.
 
@@ -77,11 +84,11 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
         summary = execute(federation, seed, dropout, directory, baselines=baselines, engine=engine)
     if as_json:
-        typer.echo(json.dumps(summary, allow_nan=False))
+        tell_json(summary)
     else:
         _show(summary, directory)
     if summary["interrupted"]:
-        raise typer.Exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)  # What is kept was told already.
 
 
 def _show(summary: dict[str, Any], directory: Path) -> None:

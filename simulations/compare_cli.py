@@ -1,6 +1,5 @@
 """`fedprune-sim compare`: which pruned model to take, beside what it must beat."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from common.console import log_to_console, warn
+from common.console import AsJson, log_to_console, tell_json, warn
 from common.errors import AggregationError
 from common.facts import warnings_of
 from simulations import options
@@ -56,10 +55,8 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     jobs: options.Jobs = 1,
     engine: options.Engine = "inprocess",
     fresh: options.Fresh = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of results [default: runs/NAME-compare-seedN]")
-    ] = None,
-    as_json: options.AsJson = False,
+    out: options.Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train every combination, with baselines and a random mask; rank and recommend.
 
@@ -110,7 +107,7 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         comparison = run(federations, grid, rank, store, runner)
         write(comparison, directory)
     if as_json:
-        typer.echo(json.dumps(summary_of(comparison), allow_nan=False))
+        tell_json(summary_of(comparison))
     else:
         _show(comparison)
         typer.echo(f"results: {directory}/, the page: {directory / 'compare.html'}")
