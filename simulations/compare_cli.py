@@ -65,14 +65,12 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     """
     import torch  # noqa: PLC0415
 
-    from simulations.campaign import CELLS, CellStore, runner_of  # noqa: PLC0415
+    from simulations.campaign import runner_of  # noqa: PLC0415
     from simulations.compare import Grid  # noqa: PLC0415
     from simulations.compare_report import summary_of  # noqa: PLC0415
-    from simulations.compare_run import compare as run  # noqa: PLC0415
-    from simulations.compare_run import planned, write  # noqa: PLC0415
-    from simulations.directory import claimed  # noqa: PLC0415
+    from simulations.compare_run import carry_out  # noqa: PLC0415
     from simulations.engine import engine_of  # noqa: PLC0415
-    from simulations.inputs import Options, assemble  # noqa: PLC0415
+    from simulations.inputs import Options, assemble_seeds  # noqa: PLC0415
 
     torch.set_num_threads(1)
     log_to_console()
@@ -93,19 +91,13 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     grid = Grid(budgets, shares, axes)
     first = str(budgets[0]) if budgets else None
     settings = options.settings_of(first, delta, None, rounds, unit, rows_per_customer)
-    federations = {
-        number: assemble(Options(plan, data, schema, institutions, partition, number, settings))
-        for number in range(seed, seed + seeds)
-    }
+    federations = assemble_seeds(
+        Options(plan, data, schema, institutions, partition, seed, settings), seeds
+    )
     base = federations[seed].plan
     warn(warnings_of(base))
-    # A wrong option must not cost the results that lie there.
-    planned(grid, base)
-    where = out or Path("runs") / f"{base.name}-compare-seed{seed}"
-    with claimed(where, kept=frozenset({CELLS})) as directory:
-        store = CellStore(directory, fresh=fresh)
-        comparison = run(federations, grid, rank, store, runner)
-        write(comparison, directory)
+    directory = out or Path("runs") / f"{base.name}-compare-seed{seed}"
+    comparison = carry_out(federations, grid, rank, runner, directory, fresh=fresh)
     if as_json:
         tell_json(summary_of(comparison))
     else:

@@ -17,7 +17,7 @@ from common.privacy.budgets import learning_rate, training_mechanism
 from common.segments import TEST, count_names
 from server.evaluation import Estimate
 from server.groups import apart, worst
-from server.store import METRICS, ROUNDS
+from server.store import GROUP_COLUMNS, GROUPS, METRICS, ROUNDS
 from simulations.baselines import Baseline
 from simulations.run import Run, exact_metrics
 
@@ -105,6 +105,12 @@ PANELS = ("ROC-AUC", "sparsity, %", "kB up per institution")
 def rounds_of(directory: Path) -> pd.DataFrame:
     """Return the rounds of a run, as its ``rounds.csv`` has them; NaN is what was not released."""
     return pd.read_csv(directory / ROUNDS)
+
+
+def groups_of(directory: Path) -> pd.DataFrame:
+    """Return its ``groups.csv``; without groups and pools it has no rows."""
+    file = directory / GROUPS
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=GROUP_COLUMNS)
 
 
 def figure_of(rounds: pd.DataFrame, summary: Mapping[str, Any]) -> Figure:
