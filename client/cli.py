@@ -16,7 +16,9 @@ from common.errors import ConfigError
 from common.parsing import validated
 from common.schema import load_schema
 
-app = new_app("An institution of a federation: its data, its plan, its last word.")
+app = new_app(
+    "An institution of a federation: its data, its plan, its last word.", "fedprune-client"
+)
 app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(trail_cli.app, name="audit")
 app.command()(score_cli.score)

@@ -102,7 +102,8 @@ def rotate(home: Folder = HERE) -> None:
 def leave(
     home: Folder = HERE,
     yes: Annotated[
-        bool, typer.Option("--yes", prompt="Erase this institution's keys for good?")
+        bool,
+        typer.Option("--yes", prompt="Erase this institution's keys for good?", help="Do not ask."),
     ] = False,
 ) -> None:
     """Erase the keys, withdraw consent, and say what past contributions still shape."""

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -58,13 +57,18 @@ def command_line(app: Callable[..., object]) -> None:
     sys.argv = [argument for argument in sys.argv if argument != DEBUG]
     try:
         # Not standalone: click would tell a wrong option in its own way, on several lines.
-        code = (partial(app, standalone_mode=False) if isinstance(app, typer.Typer) else app)()
+        code = app(standalone_mode=False, **_named(app)) if isinstance(app, typer.Typer) else app()
         if code == INTERRUPTED:
             _print_interrupted()
     except (Exception, KeyboardInterrupt) as error:
         code = _ended_by(error, debug=debug)
     if isinstance(code, int) and code:
         sys.exit(code)
+
+
+def _named(app: typer.Typer) -> dict[str, str]:
+    """Have help and completion say what a person types, however the command was started."""
+    return {"prog_name": app.info.name} if isinstance(app.info.name, str) else {}
 
 
 def _ended_by(error: BaseException, *, debug: bool) -> int:
@@ -159,9 +163,10 @@ def log_to_file() -> None:
     logging.getLogger("fedprune").setLevel(logging.INFO)
 
 
-def new_app(help_text: str) -> typer.Typer:
-    """Return a typer app with the house's settings."""
+def new_app(help_text: str, name: str | None = None) -> typer.Typer:
+    """Return a typer app with the house's settings; ``name`` is that of a whole command."""
     return typer.Typer(
+        name=name,
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,

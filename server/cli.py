@@ -13,7 +13,7 @@ from common.segments import evaluation_rounds, require_releasable, sensitivity
 from server import backup_cli, founding_cli, trail_cli
 from server.operate_cli import add_commands
 
-app = new_app("The central bank's end of a federation.")
+app = new_app("The central bank's end of a federation.", "fedprune-server")
 for command in (*founding_cli.COMMANDS, *backup_cli.COMMANDS):
     app.command()(command)
 add_commands(app)

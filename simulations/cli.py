@@ -26,7 +26,9 @@ from simulations.audit_cli import audit
 from simulations.compare_cli import compare
 from simulations.tune_cli import tune
 
-app = new_app("Simulate a federation: private training, secure sums, a pruned model.")
+app = new_app(
+    "Simulate a federation: private training, secure sums, a pruned model.", "fedprune-sim"
+)
 
 
 app.command()(audit)
