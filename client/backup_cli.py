@@ -11,11 +11,10 @@ from client.backup import archived
 from client.config import load_config, open_ledger
 from client.trail import institution_trail
 from common import backup as files
+from common.console import HERE, Home
 from common.entropy import SystemEntropy
 from common.secret_files import new_passphrase
 from common.trail.events import Restored
-
-HERE = Path()
 
 SAID = """\
 {home}: the institution as it was on {made:%Y-%m-%d %H:%M} UTC, without its table. Never run it \
@@ -31,7 +30,7 @@ lowered by all that the lost lines may have spent."""
 
 def backup(
     file: Annotated[Path, typer.Argument(help="The backup to write.")],
-    home: Annotated[Path, typer.Option("--home", help="The institution's directory.")] = HERE,
+    home: Home = HERE,
 ) -> None:
     """Copy settings, keys, consent and ledger to one file, while `up` runs or not; no table."""
     made = archived(home, int(time.time()))

@@ -1,5 +1,6 @@
 """`fedprune-client`: what an institution does on its own machine."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,14 @@ from rich.table import Table
 from client import backup_cli, consent_cli, ledger_cli, release_cli, score_cli, trail_cli
 from client.databases import Database
 from client.operate_cli import add_commands
-from common.console import command_line, new_app
+from common.console import AsJson, command_line, new_app, tell_json
 from common.errors import ConfigError
 from common.parsing import validated
 from common.schema import load_schema
 
-app = new_app("An institution of a federation: its data, its plan, its last word.")
+app = new_app(
+    "An institution of a federation: its data, its plan, its last word.", "fedprune-client"
+)
 app.add_typer(ledger_cli.app, name="ledger")
 app.add_typer(trail_cli.app, name="audit")
 app.add_typer(release_cli.app, name="release")
@@ -46,6 +49,7 @@ def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         typer.Option("--rows-per-customer", min=1, help="As in a plan whose unit is a customer."),
     ] = None,
     batch: Annotated[float, typer.Option(min=1, help="Rows a batch holds on average.")] = 1,
+    as_json: AsJson = False,
 ) -> None:
     """Check a table against a schema and show what cleaning would do; nothing leaves here.
 
@@ -59,6 +63,10 @@ def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     splits = prepare(table, declared, cap)
     require_trainable(splits, batch)
     report = table.report
+    parts = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
+    if as_json:
+        tell_json({"source": table.source, **asdict(report), **parts})
+        return
     shown = Table("what", "column", "rows")
     shown.add_row("read", "", f"{report.rows_read:,}")
     shown.add_row("duplicates", "", f"{report.duplicates:,}")
@@ -66,7 +74,6 @@ def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         for column, count in counts.items():
             shown.add_row(what, column, f"{count:,}")
     shown.add_row("kept", "", f"{report.rows_kept:,}")
-    parts = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
     if cap is not None:
         shown.add_row("used of customers", str(declared.customer), f"{sum(parts.values()):,}")
     for part, rows in parts.items():

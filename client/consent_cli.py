@@ -45,7 +45,7 @@ year = 4.0
 ever = 10.0
 """
 
-Folder = Annotated[Path, typer.Option("--home", help="The institution's folder.")]
+Folder = Annotated[Path, typer.Option("--home", help="The server's or institution's folder.")]
 HERE = Path()
 
 
@@ -121,7 +121,8 @@ def rotate(
 def leave(
     home: Folder = HERE,
     yes: Annotated[
-        bool, typer.Option("--yes", prompt="Erase this institution's keys for good?")
+        bool,
+        typer.Option("--yes", prompt="Erase this institution's keys for good?", help="Do not ask."),
     ] = False,
 ) -> None:
     """Erase the keys, withdraw consent, and say what past contributions still shape."""

@@ -1,13 +1,10 @@
 """`fedprune-client up | doctor | healthcheck`: from day to day."""
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-Home = Annotated[Path, typer.Option("--home", help="The institution's directory.")]
-HERE = Path()
+from common.console import HERE, AsJson, Home
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -25,7 +22,7 @@ def up(home: Home = HERE) -> None:
 
 def doctor(
     home: Home = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check certificate, keys, server, clock, disk, versions and the table; say what to do."""
     from client.doctor import examine  # noqa: PLC0415

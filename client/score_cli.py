@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from client.releases import require_scorable
-from client.tables import new_table, rows_at_once, stream
-from common.console import errors, warn
+from client.tables import new_table, rows_at_once, rows_of, stream
+from common.console import HERE, AsJson, Force, errors, progress_bars, tell_json, warn
 from common.errors import ConfigError
-
-HERE = Path()
 
 
 def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
@@ -35,7 +32,7 @@ def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         bool,
         typer.Option("--blank", help="Leave a row that does not fit without a score."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Force = False,
     threads: Annotated[
         int, typer.Option(min=0, max=1_024, help="Threads of the network; 0 is one a core.")
     ] = 0,
@@ -50,6 +47,7 @@ def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     home: Annotated[
         Path, typer.Option("--home", help="The institution's folder: what it approved decides.")
     ] = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Score a table by a released model, one row for each row, in order.
 
@@ -72,20 +70,21 @@ def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     inputs = [column.name for column in schema.inputs]
     held = rows_at_once(schema.width + len(inputs) + len(wishes.kept))
     rows, unscored, faults = 0, 0, Counter[tuple[str, str]]()
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows"), TimeElapsedColumn())
     with (
         new_table(out, schema.file, force=force) as write,
-        Progress(
-            *columns, console=errors, transient=True, disable=not errors.is_terminal
-        ) as progress,
+        progress_bars() as progress,
     ):
-        task = progress.add_task("score", total=None)
+        task = progress.add_task("scored", total=rows_of(data), state="rows")
         chunks = stream(data, schema.file, inputs, wishes.kept, held)
         for scored in score_chunks(chunks, scorer, wishes, source):
             write(scored.table)
             rows, unscored = rows + len(scored.table), unscored + scored.unscored
             faults.update(scored.faults)
             progress.update(task, completed=rows)
+    if as_json:
+        found = [{"column": c, "problem": p, "rows": n} for (c, p), n in faults.items()]
+        tell_json({"out": str(out), "rows": rows, "unscored": unscored, "faults": found})
+        return
     errors.print(f"{out}: {rows:,} rows, {unscored:,} of them without a score", markup=False)
     for (column, problem), count in faults.items():
         errors.print(f"column {column!r}: a cell {problem} in {count:,} rows", markup=False)

@@ -79,11 +79,7 @@ def _stream_parquet(
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as table:
         held: pa.Schema = table.schema_arrow
         wanted = _wanted(path, held.names, inputs, kept)
-        for name in inputs:
-            if not _scalar(kind := held.field(name).type):
-                raise DataError(
-                    f"{path}: column {name!r} holds {kind}: give it as numbers or as text"
-                )
+        _require_scalar(path, held, inputs)
         for batch in table.iter_batches(rows, columns=wanted):
             # Arrow goes by paths: asked for "a.b" it also gives the b of a column "a".
             yield pa.Table.from_batches([batch]).select(wanted)
@@ -105,6 +101,12 @@ def _wanted(
     return wanted
 
 
+def _require_scalar(path: Path, held: pa.Schema, inputs: Sequence[str]) -> None:
+    for name in inputs:
+        if not _scalar(kind := held.field(name).type):
+            raise DataError(f"{path}: column {name!r} holds {kind}: give it as numbers or as text")
+
+
 def _scalar(kind: pa.DataType) -> bool:
     held = kind.value_type if pa.types.is_dictionary(kind) else kind
     known = (
@@ -112,6 +114,47 @@ def _scalar(kind: pa.DataType) -> bool:
         *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null),
     )
     return any(test(held) for test in known)
+
+
+def rows_of(path: Path) -> int | None:
+    """Return about how many rows a file has, for whoever waits; None where that takes a while.
+
+    A line of CSV is taken for a row, though a quoted cell may hold several.
+    """
+    if path.name.endswith(".parquet"):
+        with suppress(OSError, pa.ArrowException), pq.ParquetFile(path) as table:
+            return int(table.metadata.num_rows)
+    elif path.name.endswith(".csv"):
+        with suppress(OSError), path.open("rb") as file:
+            lines = sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+            return max(0, lines - 1)
+    return None
+
+
+def chunks_of(
+    frame: pd.DataFrame, inputs: Sequence[str], kept: Sequence[str], rows: int
+) -> Iterator[pa.Table]:
+    """Yield a frame's rows in order, at most ``rows`` at a time, as the columns named.
+
+    Raises:
+        DataError: it has no rows, or a column is missing, occurs twice or holds what is neither
+            number nor text.
+    """
+    source = Path("the frame")
+    wanted = _wanted(source, list(map(str, frame.columns)), inputs, kept)
+    if frame.empty:
+        raise DataError(f"{source}: has no rows: give at least one")
+    for start in range(0, len(frame), rows):
+        cells = frame[wanted].iloc[start : start + rows]
+        try:
+            chunk = pa.Table.from_pandas(cells, preserve_index=False)
+        except pa.ArrowException as error:
+            # Its text shows cells.
+            raise DataError(
+                f"{source}: a column holds numbers beside text: have one kind in each"
+            ) from error
+        _require_scalar(source, chunk.schema, inputs)
+        yield chunk
 
 
 def to_frame(cells: pa.Table) -> pd.DataFrame:

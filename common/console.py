@@ -1,23 +1,48 @@
 """One look for the three commands: errors in one line, exit codes from the error tree."""
 
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
+import click
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from common.errors import FedpruneError
 
-INTERRUPTED = 130
-EXIT_CODES = (
-    "Exit codes: 0 done, 1 a fault of ours or the machine's, 2 usage, 3 configuration, 4 data,"
-    " 5 refused by policy, 6 aggregation, 7 privacy budget, 8 audit failed, 130 interrupted."
-)
+USAGE, INTERRUPTED = 2, 130
+EXITS: Final = {
+    0: "done",
+    1: "a fault of ours or the machine's",
+    USAGE: "usage",
+    3: "configuration",
+    4: "data",
+    5: "refused by policy",
+    6: "aggregation",
+    7: "privacy budget",
+    8: "audit failed",
+    INTERRUPTED: "interrupted",
+}
+EXIT_CODES = f"Exit codes: {', '.join(f'{code} {told}' for code, told in EXITS.items())}."
 DEBUG = "--debug"
+
+Home = Annotated[Path, typer.Option("--home", help="Folder of the server, or of the institution.")]
+HERE = Path()
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress and errors; standard output is for results alone."""
@@ -31,30 +56,52 @@ def command_line(app: Callable[..., object]) -> None:
     debug = DEBUG in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != DEBUG]
     try:
-        app()
-    except FedpruneError as error:
-        if debug:
-            errors.print_exception()
-        _print_line(str(error))
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        errors.print("interrupted", style="red")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of standard output has left; the interpreter must not flush into it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:
-        if debug:
-            errors.print_exception()
-        where = f"{error.filename}: " if error.filename else ""
-        _print_line(f"{where}{error.strerror or error}")
-        sys.exit(1)
-    except Exception as error:
-        if debug:
-            errors.print_exception()
-        _print_line(f"unexpected {type(error).__name__}; {DEBUG} shows where")
-        sys.exit(1)
+        # Not standalone: click would tell a wrong option in its own way, on several lines.
+        code = app(standalone_mode=False, **_named(app)) if isinstance(app, typer.Typer) else app()
+        if code == INTERRUPTED:
+            _print_interrupted()
+    except (Exception, KeyboardInterrupt) as error:
+        code = _ended_by(error, debug=debug)
+    if isinstance(code, int) and code:
+        sys.exit(code)
+
+
+def _named(app: typer.Typer) -> dict[str, str]:
+    """Have help and completion say what a person types, however the command was started."""
+    return {"prog_name": app.info.name} if isinstance(app.info.name, str) else {}
+
+
+def _ended_by(error: BaseException, *, debug: bool) -> int:
+    """Say in one line what went wrong, after its trace if asked; return the exit code."""
+    match error:
+        case KeyboardInterrupt() | click.Abort():
+            _print_interrupted()
+            return INTERRUPTED
+        case BrokenPipeError():
+            # Standard output's reader has left; the interpreter must not flush into it again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return USAGE
+        case click.UsageError():
+            help_of = f": see `{error.ctx.command_path} --help`" if error.ctx else ""
+            code, line = USAGE, error.format_message().rstrip(".") + help_of
+        case FedpruneError():
+            code, line = error.exit_code, str(error)
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            code, line = 1, f"{where}{error.strerror or error}"
+        case _:
+            code, line = 1, f"unexpected {type(error).__name__}; {DEBUG} shows where"
+    if debug:
+        errors.print_exception()
+    _print_line(line)
+    return code
+
+
+def _print_interrupted() -> None:
+    errors.print("interrupted", style="red")
 
 
 def _print_line(text: str) -> None:
@@ -77,6 +124,28 @@ def tell(facts: Iterable[tuple[str, str]]) -> None:
 def confirmed(question: str) -> bool:
     """Ask the person at the terminal; nobody there says no."""
     return sys.stdin.isatty() and typer.confirm(question)
+
+
+def tell_json(value: object) -> None:
+    """Print a result for programs: one line, alone on standard output."""
+    typer.echo(json.dumps(value, allow_nan=False))
+
+
+def progress_bars(*, shown: bool = True) -> Progress:
+    """Return bars on standard error, each with a ``state`` and the time left.
+
+    Nothing is drawn where no person looks: in a file, a pipe, or unless ``shown``.
+    """
+    return Progress(
+        TextColumn("{task.description:9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=errors,
+        disable=not (shown and errors.is_terminal),
+    )
 
 
 def warn(warnings: Iterable[str]) -> None:
@@ -111,9 +180,10 @@ def log_to_file() -> None:
     logging.getLogger("fedprune").setLevel(logging.INFO)
 
 
-def new_app(help_text: str) -> typer.Typer:
-    """Return a typer app with the house's settings."""
+def new_app(help_text: str, name: str | None = None) -> typer.Typer:
+    """Return a typer app with the house's settings; ``name`` is that of a whole command."""
     return typer.Typer(
+        name=name,
         help=help_text,
         no_args_is_help=True,
         pretty_exceptions_enable=False,

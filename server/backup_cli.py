@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from common import backup as files
+from common.console import HERE, Home
 from common.entropy import SystemEntropy
 from common.secret_files import new_passphrase
 from common.trail.events import Restored
 from server.trail import server_trail
-
-HERE = Path()
 
 SAID = """\
 {home}: the server as it was on {made:%Y-%m-%d %H:%M} UTC. Never run it beside the one it was \
@@ -27,7 +26,7 @@ Whoever was admitted or revoked since, was not: do it again before `up`."""
 
 def backup(
     file: Annotated[Path, typer.Argument(help="The backup to write.")],
-    home: Annotated[Path, typer.Option("--home", help="The server's directory.")] = HERE,
+    home: Home = HERE,
 ) -> None:
     """Copy CA, keys, members, adverts and runs to one file, while `up` runs or not."""
     from server.backup import archived  # noqa: PLC0415 - Flower takes a second to import

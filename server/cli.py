@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from common.console import command_line, new_app, tell, warn
+from common.console import AsJson, command_line, new_app, tell, tell_json, warn
 from common.entropy import SystemEntropy
 from common.facts import facts_of, pruning_of, warnings_of
 from common.plan import Plan, load_plan
@@ -15,7 +15,7 @@ from server.live_cli import dashboard
 from server.operate_cli import add_commands
 from server.report.cli import report
 
-app = new_app("The central bank's end of a federation.")
+app = new_app("The central bank's end of a federation.", "fedprune-server")
 for command in (*founding_cli.COMMANDS, *backup_cli.COMMANDS):
     app.command()(command)
 app.command()(report)
@@ -31,7 +31,7 @@ def _commands() -> None:
 
 
 @app.command()
-def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
+def plan(file: Annotated[Path, typer.Argument(help="Plan file.")], as_json: AsJson = False) -> None:
     """Check a plan and show what follows from it, with the hash that institutions approve."""
     # torch and the accountants cost seconds, which `status` and the others do without.
     from common.privacy.budgets import learning_rate, training_mechanism  # noqa: PLC0415
@@ -59,6 +59,9 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")]) -> None:
         abandoned = abandoned_epsilon(agreed, mechanism.steps)
         facts["epsilon if all others collude"] = f"{abandoned:.3f}"
     facts |= facts_of(agreed)
+    if as_json:
+        tell_json(facts | {"warnings": warnings_of(agreed)})
+        return
     warn(warnings_of(agreed))
     tell(facts.items())
 

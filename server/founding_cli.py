@@ -70,7 +70,7 @@ delta = 1e-5
 sparsity = 0.9
 """
 
-Folder = Annotated[Path, typer.Option("--home", help="The server's folder.")]
+Folder = Annotated[Path, typer.Option("--home", help="The server's or institution's folder.")]
 File = Annotated[Path, typer.Argument(help="A proposal, as it was written here or sent.")]
 HERE = Path()
 

@@ -12,15 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import errors, printable
+from common.console import HERE, AsJson, Home, errors, printable, progress_bars, tell_json
 from common.errors import ConfigError, FedpruneError
 from common.plan import load_plan
 
 POLL_SECONDS = 0.5
+PLAN = "plan.toml"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-Home = Annotated[Path, typer.Option("--home", help="The server's directory.")]
-HERE = Path()
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -48,7 +46,7 @@ def start(
     """Start a run of a plan on the server that is up."""
     from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
 
-    agreed = load_plan(plan or home / "plan.toml")
+    agreed = load_plan(plan or home / PLAN)
     find_desk(home)
     name = run or f"{agreed.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if not RUN_NAME.fullmatch(name):
@@ -57,7 +55,7 @@ def start(
     if folder.exists():
         raise ConfigError(f"{folder}: exists: name another run, or resume this one")
     folder.mkdir(parents=True)
-    (folder / "plan.toml").write_text(agreed.to_toml())
+    (folder / PLAN).write_text(agreed.to_toml())
     errors.print(f"plan {agreed.digest()}", markup=False)
     _begin(home, name, wait=wait)
 
@@ -72,7 +70,7 @@ def resume(
     from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
 
     desk, folder = find_desk(home), home / "runs" / run
-    if not RUN_NAME.fullmatch(run) or not (folder / "plan.toml").is_file():
+    if not RUN_NAME.fullmatch(run) or not (folder / PLAN).is_file():
         raise ConfigError(f"{run!r} is no run here: see `fedprune-server status`")
     control.await_superlink(desk)
     with control.at(desk) as superlink:
@@ -95,23 +93,31 @@ def _begin(home: Path, name: str, *, wait: bool) -> None:
     with control.at(desk) as superlink:
         control.start_run(superlink, name)
     typer.echo(name)
-    while wait:
-        control.await_superlink(desk)
-        with control.at(desk) as superlink:
-            tries = recovery.tries_of(control.runs(superlink))[name]
-        match recovery.standing_of(tries, home / "runs" / name):
-            case recovery.Standing.COMPLETED:
-                return
-            case recovery.Standing.WAITING:
-                last = tries[-1]
-                raise FedpruneError(
-                    f"run {name}: {last.outcome}: {last.details};"
-                    f" to go on: fedprune-server resume {name}"
-                )
-        time.sleep(POLL_SECONDS)
+    if not wait:
+        return
+    folder = home / "runs" / name
+    with progress_bars() as progress:
+        # The last round is an evaluation alone.
+        total = load_plan(folder / PLAN).training.rounds + 1
+        bar = progress.add_task("rounds", total=total, state="")
+        while True:
+            control.await_superlink(desk)
+            with control.at(desk) as superlink:
+                tries = recovery.tries_of(control.runs(superlink))[name]
+            match recovery.standing_of(tries, folder):
+                case recovery.Standing.COMPLETED:
+                    return
+                case recovery.Standing.WAITING:
+                    last = tries[-1]
+                    raise FedpruneError(
+                        f"run {name}: {last.outcome}: {last.details};"
+                        f" to go on: fedprune-server resume {name}"
+                    )
+            progress.update(bar, completed=_rounds(home, name), state=tries[-1].status)
+            time.sleep(POLL_SECONDS)
 
 
-def status(home: Home = HERE) -> None:
+def status(home: Home = HERE, as_json: AsJson = False) -> None:
     """Show which institutions are connected, and how far each run is."""
     from server import control, recovery  # noqa: PLC0415
     from server.desk import find_desk, offered_run  # noqa: PLC0415
@@ -119,14 +125,17 @@ def status(home: Home = HERE) -> None:
     with control.at(find_desk(home)) as superlink:
         nodes = control.nodes(superlink)
         runs = [one for one in control.runs(superlink) if offered_run(one.name) is None]
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    members = Table("institution", "connection", "since")
-    for node in sorted(nodes, key=lambda node: node.name):
-        since = node.last_activated_at if node.status == control.ONLINE else node.registered_at
-        members.add_row(node.name, node.status, since[:19])
-    console.print(members)
-    shown = Table("run", "state", "rounds", "began")
-    notes = []
+    institutions = [
+        {
+            "institution": node.name,
+            "connection": node.status,
+            "since": (
+                node.last_activated_at if node.status == control.ONLINE else node.registered_at
+            )[:19],
+        }
+        for node in sorted(nodes, key=lambda node: node.name)
+    ]
+    shown, notes = [], []
     for name, tries in recovery.tries_of(runs).items():
         last, folder = tries[-1], home / "runs" / name
         standing = recovery.standing_of(tries, folder)
@@ -139,8 +148,20 @@ def status(home: Home = HERE) -> None:
             notes.append(f"{name}: goes on by itself")
         elif standing is recovery.Standing.WAITING:
             notes.append(f"{name}: to go on: fedprune-server resume {name}")
-        shown.add_row(name, state, str(_rounds(home, name)), tries[0].began[:19])
-    console.print(shown)
+        began = tries[0].began[:19]
+        shown.append({"run": name, "state": state, "rounds": _rounds(home, name), "began": began})
+    if as_json:
+        tell_json({"institutions": institutions, "runs": shown, "notes": notes})
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    members = Table("institution", "connection", "since")
+    for member in institutions:
+        members.add_row(*member.values())
+    console.print(members)
+    runs_shown = Table("run", "state", "rounds", "began")
+    for one in shown:
+        runs_shown.add_row(*map(str, one.values()))
+    console.print(runs_shown)
     for line in notes:
         console.print(printable(line))
 
@@ -180,7 +201,7 @@ def logs(
 
 def doctor(
     home: Home = HERE,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check certificates, keys, disk, port and versions, and say what to do."""
     from common.checkup import show  # noqa: PLC0415

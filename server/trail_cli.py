@@ -7,7 +7,8 @@ from pathlib import Path
 import typer
 
 from common.consent.enrolment import Enrolment
-from common.trail.commands import HERE, Home, Place, audit_app
+from common.console import HERE, Home
+from common.trail.commands import Place, audit_app
 from common.trail.lines import Author
 from server.founding import read_operator
 from server.home import OPERATOR_KEY, SETTINGS, ServerHome

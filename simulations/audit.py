@@ -1,6 +1,6 @@
 """The privacy audit: what attacks on the real code prove about epsilon, beside what is claimed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,8 +25,11 @@ from simulations.observer import honest_names, observe, scores
 from simulations.run import Run, simulate
 from simulations.traps import trap_weights, traps
 
-ATTACKS = 4
-"""Attacks that share 1 - confidence, so that all bounds hold together."""
+ATTACKS = ("canaries", "final model", "one step")
+"""What is done, one after another."""
+
+BOUNDS = 4
+"""Bounds that share 1 - confidence, so that all bounds hold together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,18 @@ class Strength:
     @property
     def each(self) -> float:
         """The confidence of a single attack's bounds."""
-        return 1 - (1 - self.confidence) / ATTACKS
+        return 1 - (1 - self.confidence) / BOUNDS
 
 
-def audit(federation: Federation, seed: int, strength: Strength) -> list[Finding]:
+def audit(
+    federation: Federation,
+    seed: int,
+    strength: Strength,
+    watch: Callable[[int, str], None] = lambda done, name: None,
+) -> list[Finding]:
     """Attack an institution's real training code, one step of it, and a whole run's model.
 
+    ``watch`` is told how many of `ATTACKS` are done, and which one begins.
     The institution that declares the fewest rows is the target: there a record weighs most.
     """
     fields = federation.plan.to_dict()
@@ -82,12 +91,17 @@ def audit(federation: Federation, seed: int, strength: Strength) -> list[Finding
     fields["aggregation"]["kind"] = "plain"
     plan = plan_from_dict(fields, "the audited plan")
     target = min(plan.institutions, key=lambda one: (one.size, one.name)).name
-    entropy = SeededEntropy(seed, "audit")
-    return [
-        _canaries(plan, target, federation.splits, seed, strength),
-        _membership(plan, federation.splits, seed, strength),
-        *_step(plan, target, strength, entropy.stream("step")),
-    ]
+    stream = SeededEntropy(seed, "audit").stream("step")
+    attacks: tuple[Callable[[], list[Finding]], ...] = (
+        lambda: [_canaries(plan, target, federation.splits, seed, strength)],
+        lambda: [_membership(plan, federation.splits, seed, strength)],
+        lambda: _step(plan, target, strength, stream),
+    )
+    findings = []
+    for done, (name, attack) in enumerate(zip(ATTACKS, attacks, strict=True)):
+        watch(done, name)
+        findings += attack()
+    return findings
 
 
 def summary_of(

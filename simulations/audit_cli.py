@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import errors, log_to_console, warn
+from common.console import AsJson, log_to_console, progress_bars, tell_json, warn
 from common.errors import AuditError
 from common.facts import warnings_of
 from simulations import options
@@ -40,10 +40,8 @@ def audit(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         float, typer.Option(min=0.5, max=0.9999, help="With which all bounds hold together.")
     ] = 0.95,
     seed: options.Seed = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of results [default: runs/NAME-audit-seedN]")
-    ] = None,
-    as_json: options.AsJson = False,
+    out: options.Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Attack the training code; print a lower bound on epsilon beside the claim.
 
@@ -52,7 +50,7 @@ def audit(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     import torch  # noqa: PLC0415
 
     from common.durable import write_atomically  # noqa: PLC0415
-    from simulations.audit import Strength, summary_of  # noqa: PLC0415
+    from simulations.audit import ATTACKS, Strength, summary_of  # noqa: PLC0415
     from simulations.audit import audit as attack  # noqa: PLC0415
     from simulations.directory import claimed  # noqa: PLC0415
     from simulations.inputs import Options, assemble  # noqa: PLC0415
@@ -65,14 +63,20 @@ def audit(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     strength = Strength(canaries, draws, confidence)
     where = out or Path("runs") / f"{federation.plan.name}-audit-seed{seed}"
     with claimed(where) as directory:
-        with errors.status("attacking"):
-            findings = attack(federation, seed, strength)
+        with progress_bars() as progress:
+            bar = progress.add_task("audited", total=len(ATTACKS), state="")
+            findings = attack(
+                federation,
+                seed,
+                strength,
+                lambda done, name: progress.update(bar, completed=done, state=name),
+            )
         summary = summary_of(federation.plan, findings, seed, strength)
         text = json.dumps(summary, indent=2, allow_nan=False)
         write_atomically(directory / "plan.toml", federation.plan.to_toml().encode())
         write_atomically(directory / "audit.json", (text + "\n").encode())
     if as_json:
-        typer.echo(json.dumps(summary, allow_nan=False))
+        tell_json(summary)
     else:
         _show(findings, federation.plan, strength)
         typer.echo(f"results: {directory}/")

@@ -18,11 +18,10 @@ from threading import Thread
 import torch
 from pydantic import ValidationError
 
-from common.console import log_to_console
+from common.console import log_to_console, progress_bars
 from common.durable import PARTIAL, write_atomically
 from common.errors import ConfigError, FedpruneError
 from simulations.cells import Cell, Outcome, execute_cell
-from simulations.execute import progress_bars
 from simulations.run import interrupts_held
 
 CELLS = "cells"
@@ -72,9 +71,14 @@ class CellStore:
 
 
 def finish(
-    cells: Mapping[str, Cell], store: CellStore, runner: Runner, title: str
+    cells: Mapping[str, Cell],
+    store: CellStore,
+    runner: Runner,
+    title: str,
+    *,
+    shown: bool = True,
 ) -> dict[str, Outcome | Failure]:
-    """Return what came of each cell, with progress under ``title``.
+    """Return what came of each cell, with progress under ``title`` if it is ``shown``.
 
     Finished ones are not run again, failed ones are. Ctrl-C leaves this function; what is
     finished by then is kept.
@@ -86,7 +90,7 @@ def finish(
     done = total - sum(len(cell.plans) for cell in left.values())
     failed = 0
     # The runner is closed at once when Ctrl-C comes here, and ends its processes then.
-    with progress_bars() as progress, closing(runner(left)) as running:
+    with progress_bars(shown=shown) as progress, closing(runner(left)) as running:
         task = progress.add_task(title, total=total, completed=done, state="")
         for key, result in running:
             if isinstance(result, Outcome):

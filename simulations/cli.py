@@ -11,7 +11,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.console import DEBUG, INTERRUPTED, command_line, log_to_console, new_app, warn
+from common.console import (
+    DEBUG,
+    INTERRUPTED,
+    AsJson,
+    command_line,
+    log_to_console,
+    new_app,
+    tell_json,
+    warn,
+)
 from common.facts import warnings_of
 from server.report.cli import report
 from simulations import options
@@ -19,7 +28,9 @@ from simulations.audit_cli import audit
 from simulations.compare_cli import compare
 from simulations.tune_cli import tune
 
-app = new_app("Simulate a federation: private training, secure sums, a pruned model.")
+app = new_app(
+    "Simulate a federation: private training, secure sums, a pruned model.", "fedprune-sim"
+)
 
 
 app.command()(audit)
@@ -48,9 +59,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     dropout: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that an institution leaves a round.")
     ] = 0.0,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of results [default: runs/NAME-seedN]")
-    ] = None,
+    out: options.Out = None,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Train logistic and dense too.")
     ] = True,
@@ -58,7 +67,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     live: Annotated[
         bool, typer.Option("--live", help="Show the run in a browser as it goes on.")
     ] = False,
-    as_json: options.AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train, aggregate and prune across simulated institutions.
 
@@ -89,11 +98,11 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
                 federation, seed, dropout, directory, baselines=baselines, engine=engine, live=live
             )
         if as_json:
-            typer.echo(json.dumps(summary, allow_nan=False))
+            tell_json(summary)
         else:
             _show(summary, directory)
     if summary["interrupted"]:
-        raise typer.Exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)  # What is kept was told already.
 
 
 def _show(summary: dict[str, Any], directory: Path) -> None:

@@ -1,6 +1,5 @@
 """`fedprune-sim compare`: which pruned model to take, beside what it must beat."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from common.console import log_to_console, warn
+from common.console import AsJson, log_to_console, tell_json, warn
 from common.errors import AggregationError
 from common.facts import warnings_of
 from simulations import options
@@ -56,10 +55,8 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     jobs: options.Jobs = 1,
     engine: options.Engine = "inprocess",
     fresh: options.Fresh = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of results [default: runs/NAME-compare-seedN]")
-    ] = None,
-    as_json: options.AsJson = False,
+    out: options.Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train every combination, with baselines and a random mask; rank and recommend.
 
@@ -68,14 +65,12 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     """
     import torch  # noqa: PLC0415
 
-    from simulations.campaign import CELLS, CellStore, runner_of  # noqa: PLC0415
+    from simulations.campaign import runner_of  # noqa: PLC0415
     from simulations.compare import Grid  # noqa: PLC0415
     from simulations.compare_report import summary_of  # noqa: PLC0415
-    from simulations.compare_run import compare as run  # noqa: PLC0415
-    from simulations.compare_run import planned, write  # noqa: PLC0415
-    from simulations.directory import claimed  # noqa: PLC0415
+    from simulations.compare_run import carry_out  # noqa: PLC0415
     from simulations.engine import engine_of  # noqa: PLC0415
-    from simulations.inputs import Options, assemble  # noqa: PLC0415
+    from simulations.inputs import Options, assemble_seeds  # noqa: PLC0415
 
     torch.set_num_threads(1)
     log_to_console()
@@ -96,21 +91,15 @@ def compare(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     grid = Grid(budgets, shares, axes)
     first = str(budgets[0]) if budgets else None
     settings = options.settings_of(first, delta, None, rounds, unit, rows_per_customer)
-    federations = {
-        number: assemble(Options(plan, data, schema, institutions, partition, number, settings))
-        for number in range(seed, seed + seeds)
-    }
+    federations = assemble_seeds(
+        Options(plan, data, schema, institutions, partition, seed, settings), seeds
+    )
     base = federations[seed].plan
     warn(warnings_of(base))
-    # A wrong option must not cost the results that lie there.
-    planned(grid, base)
-    where = out or Path("runs") / f"{base.name}-compare-seed{seed}"
-    with claimed(where, kept=frozenset({CELLS})) as directory:
-        store = CellStore(directory, fresh=fresh)
-        comparison = run(federations, grid, rank, store, runner)
-        write(comparison, directory)
+    directory = out or Path("runs") / f"{base.name}-compare-seed{seed}"
+    comparison = carry_out(federations, grid, rank, runner, directory, fresh=fresh)
     if as_json:
-        typer.echo(json.dumps(summary_of(comparison), allow_nan=False))
+        tell_json(summary_of(comparison))
     else:
         _show(comparison)
         typer.echo(f"results: {directory}/, the page: {directory / 'compare.html'}")

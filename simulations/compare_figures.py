@@ -9,6 +9,8 @@ from itertools import cycle
 from statistics import fmean
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from server.report.drawing import COLOURS, GREY, INK, drawing
@@ -67,35 +69,59 @@ def plots_of(table: Sequence[Standing], advice: Advice, by: RankBy) -> list[Plot
     ]
 
 
+def against_sparsity(table: Sequence[Standing], by: RankBy) -> Figure:
+    """Return ROC-AUC against sparsity of one budget's table, to be drawn by whoever asks."""
+    entries = [standing.entry for standing in table]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    _lines(axes, entries, _Palette(entries))
+    x, y = _sparsity_axes(by)
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(visible=True, alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _sparsity_axes(by: RankBy) -> tuple[str, str]:
+    return "weights pruned, %", f"validation ROC-AUC, {by}"
+
+
 def _against_sparsity(entries: Sequence[Entry], by: RankBy, palette: _Palette) -> Plot:
+    with drawing(*_sparsity_axes(by)) as (axes, done):
+        told = _lines(axes, entries, palette)
+    title = "ROC-AUC against sparsity"
+    caption = (
+        "Means over seeds on validation rows; bands of pruned models are one standard deviation."
+    )
+    return Plot(title, caption, f"{title}. {'; '.join(told)}.", done.svg)
+
+
+def _lines(axes: Axes, entries: Sequence[Entry], palette: _Palette) -> list[str]:
+    """Draw a line a variant, by sparsity; return the same in words."""
     (total,) = {entry.outcomes[0].weights for entry in entries if entry.arm.kind == DENSE} or {0}
     lines: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.arm.kind not in (DENSE, LOGISTIC):
             lines.setdefault(entry.arm.variant, []).append(entry)
     told: list[str] = []
-    with drawing("weights pruned, %", f"validation ROC-AUC, {by}") as (axes, done):
-        for name, line in lines.items():
-            look = palette.of(line[0])
-            line.sort(key=lambda entry: -entry.kept)
-            x = [100 * (1 - entry.kept / total) for entry in line]
-            y = [entry.mean for entry in line]
-            axes.plot(x, y, label=name, **look)
-            if line[0].arm.kind == PRUNED and line[0].spread is not None:
-                low = [entry.mean - (entry.spread or 0) for entry in line]
-                high = [entry.mean + (entry.spread or 0) for entry in line]
-                axes.fill_between(x, low, high, color=look["color"], alpha=0.13, lw=0)
-            told.append(f"{name}: {_told(zip(x, y, strict=True))}")
-        for entry in entries:
-            if entry.arm.kind in (DENSE, LOGISTIC):
-                dashes = "--" if entry.arm.kind == DENSE else ":"
-                axes.axhline(entry.mean, color=GREY, ls=dashes, lw=1.2, label=entry.arm.kind)
-                told.append(f"{entry.arm.kind}: {entry.mean:.3f}")
-    title = "ROC-AUC against sparsity"
-    caption = (
-        "Means over seeds on validation rows; bands of pruned models are one standard deviation."
-    )
-    return Plot(title, caption, f"{title}. {'; '.join(told)}.", done.svg)
+    for name, line in lines.items():
+        look = palette.of(line[0])
+        line.sort(key=lambda entry: -entry.kept)
+        x = [100 * (1 - entry.kept / total) for entry in line]
+        y = [entry.mean for entry in line]
+        axes.plot(x, y, label=name, **look)
+        if line[0].arm.kind == PRUNED and line[0].spread is not None:
+            low = [entry.mean - (entry.spread or 0) for entry in line]
+            high = [entry.mean + (entry.spread or 0) for entry in line]
+            axes.fill_between(x, low, high, color=look["color"], alpha=0.13, lw=0)
+        told.append(f"{name}: {_told(zip(x, y, strict=True))}")
+    for entry in entries:
+        if entry.arm.kind in (DENSE, LOGISTIC):
+            dashes = "--" if entry.arm.kind == DENSE else ":"
+            axes.axhline(entry.mean, color=GREY, ls=dashes, lw=1.2, label=entry.arm.kind)
+            told.append(f"{entry.arm.kind}: {entry.mean:.3f}")
+    return told
 
 
 def _bytes(

@@ -8,10 +8,11 @@ from common.durable import write_atomically
 from common.errors import AggregationError
 from common.plan import Plan
 from common.privacy.budgets import training_mechanism
-from simulations.campaign import CellStore, Failure, Runner, finish
+from simulations.campaign import CELLS, CellStore, Failure, Runner, finish
 from simulations.cells import Cell, Outcome, data_digest
 from simulations.compare import PRUNED, Arm, Grid, arms_of
 from simulations.compare_report import Budget, Comparison, csv_of, html_of, summary_of
+from simulations.directory import claimed
 from simulations.inputs import Federation
 from simulations.ranking import Entry, RankBy, advise, entry_of, rank
 
@@ -29,8 +30,34 @@ def planned(grid: Grid, base: Plan) -> tuple[list[Arm], dict[str, str]]:
     return arms, left_out
 
 
-def compare(
-    federations: Mapping[int, Federation], grid: Grid, by: RankBy, store: CellStore, runner: Runner
+def carry_out(  # noqa: PLR0913  (what `compare` takes)
+    federations: Mapping[int, Federation],
+    grid: Grid,
+    by: RankBy,
+    runner: Runner,
+    where: Path,
+    *,
+    fresh: bool,
+    shown: bool = True,
+) -> Comparison:
+    """Compare, and leave the files in ``where``; with ``fresh`` nothing finished there counts."""
+    # A wrong option must not cost the results that lie there.
+    planned(grid, next(iter(federations.values())).plan)
+    with claimed(where, kept=frozenset({CELLS})) as directory:
+        store = CellStore(directory, fresh=fresh)
+        comparison = compare(federations, grid, by, store, runner, shown=shown)
+        write(comparison, directory)
+    return comparison
+
+
+def compare(  # noqa: PLR0913  (what is compared, and how)
+    federations: Mapping[int, Federation],
+    grid: Grid,
+    by: RankBy,
+    store: CellStore,
+    runner: Runner,
+    *,
+    shown: bool = True,
 ) -> Comparison:
     """Train what is not trained yet; return the tables. ``federations`` are by seed.
 
@@ -45,7 +72,7 @@ def compare(
             cell = Cell(arm.plans(federation.plan), federation.splits, seed)
             keys[arm, seed] = cell.key(digests[seed])
             cells[keys[arm, seed]] = cell
-    results = finish(cells, store, runner, "compared")
+    results = finish(cells, store, runner, "compared", shown=shown)
     found = {arm: {seed: results[keys[arm, seed]] for seed in federations} for arm in arms}
     failed: dict[str, str] = {}
     entries = [entry for arm in arms if (entry := _entry(arm, found[arm], by, failed)) is not None]

@@ -4,16 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
-from common.console import errors
+from common.console import errors, progress_bars
 from common.segments import VALIDATION
 from server.model import GlobalModel
 from server.report.page import write_report
@@ -25,7 +18,7 @@ from simulations.directory import write_results
 from simulations.engine import IN_PROCESS
 from simulations.inputs import Federation
 from simulations.live import LiveRecord
-from simulations.outputs import curves, summarise
+from simulations.outputs import curves, rounds_of, summarise
 from simulations.run import Run, Watch, simulate
 
 
@@ -38,12 +31,13 @@ def execute(  # noqa: PLR0913  (what a run may vary)
     baselines: bool,
     engine: str = IN_PROCESS,
     live: bool = False,
+    shown: bool = True,
 ) -> dict[str, Any]:
     """Run, train the baselines, write the results; return the summary.
 
     Ctrl-C ends the run after the last finished round, whose results are kept; before the first
     one there is nothing to keep, and `KeyboardInterrupt` leaves this function. ``live`` has a
-    journal tell of each step as well.
+    journal tell of each step as well. Unless ``shown``, nothing is printed.
     """
     plan, splits = federation.plan, federation.splits
     run, store, trained = Run(plan), RunStore(directory, plan), list[Baseline]()
@@ -51,7 +45,7 @@ def execute(  # noqa: PLR0913  (what a run may vary)
     started = time.monotonic()
     seconds = 0.0
     interrupted = False
-    with progress_bars() as progress:
+    with progress_bars(shown=shown) as progress:
         watch = _watch(progress, plan.training.rounds + 1)
 
         def keep(model: GlobalModel, report: RoundReport) -> None:
@@ -68,7 +62,8 @@ def execute(  # noqa: PLR0913  (what a run may vary)
                 trained.append(train_baseline(plan, name, splits, seed, per_round, engine))
         except KeyboardInterrupt:
             interrupted = True
-            errors.print(f"interrupted: {run.finished} finished rounds are kept")
+            if shown:
+                errors.print(f"interrupted: {run.finished} finished rounds are kept")
             if run.model is None:
                 raise
     summary = summarise(run, splits, seed, seconds or time.monotonic() - started, trained)
@@ -78,22 +73,9 @@ def execute(  # noqa: PLR0913  (what a run may vary)
         name: {figure: value for figure, value in form.items() if figure != LATENCY}
         for name, form in store.finish(run.final).items()
     }
-    write_results(directory, summary, curves(run, summary))
+    write_results(directory, summary, curves(rounds_of(directory), summary))
     write_report(directory)
     return summary
-
-
-def progress_bars() -> Progress:
-    """Return bars on standard error, each with a ``state`` and the time left."""
-    return Progress(
-        TextColumn("{task.description:9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-        console=errors,
-    )
 
 
 def _watch(progress: Progress, total: int, name: str = "pruned") -> Watch:

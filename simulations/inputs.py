@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, log10
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from client.cleaning import Table, clean
 from client.data import Splits, capped, load_table, prepare, require_trainable
@@ -27,11 +28,14 @@ INSTITUTIONS = 10
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line may say; None leaves a setting to the plan or its default."""
+    """What a caller may say; None leaves a setting to the plan or its default.
 
-    plan: Path | None = None
-    data: Path | None = None
-    schema: str | None = None
+    A plan, a table or a schema is a file, or what stands in one; a shipped schema has a name.
+    """
+
+    plan: Plan | Path | None = None
+    data: pd.DataFrame | Path | None = None
+    schema: FeatureSchema | str | None = None
     institutions: int | None = None
     partition: str | None = None
     seed: int = 0
@@ -39,6 +43,11 @@ class Options:
     """Values by plan section and key; those that are None are left alone."""
     fold: int = 0
     """Which of `client.data.FOLDS` splits of the rows; institutions have the first alone."""
+
+    @property
+    def source(self) -> str:
+        """What errors call the table."""
+        return "the frame" if isinstance(self.data, pd.DataFrame) else str(self.data)
 
 
 @dataclass(frozen=True)
@@ -54,15 +63,17 @@ def assemble(options: Options) -> Federation:
 
     Without ``data`` the embedded consortium is used; its institutions are its natural parts.
     """
-    base = load_plan(options.plan) if options.plan else None
+    base = load_plan(options.plan) if isinstance(options.plan, Path) else options.plan
     schema = _schema(options, base)
     count = options.institutions or (len(base.institutions) if base else INSTITUTIONS)
     if options.data is None:
         frames = consortium(institutions=count)
         table = clean(pooled(frames), schema, "embedded data")
+    elif isinstance(options.data, pd.DataFrame):
+        table = clean(options.data, schema, options.source)
     else:
         table = load_table(options.data, schema)
-    kind = options.partition or ("iid" if options.data else "natural")
+    kind = options.partition or ("natural" if options.data is None else "iid")
     rng = np.random.default_rng(options.seed)
     parts = [
         table.select(rows, f"{table.source}, part {index}")
@@ -75,6 +86,14 @@ def assemble(options: Options) -> Federation:
     }
     _require_feasible(plan, splits)
     return Federation(plan, splits)
+
+
+def assemble_seeds(options: Options, count: int) -> dict[int, Federation]:
+    """Return the federations of so many seeds, from that of ``options`` on."""
+    return {
+        seed: assemble(replace(options, seed=seed))
+        for seed in range(options.seed, options.seed + count)
+    }
 
 
 def _require_feasible(plan: Plan, splits: Mapping[str, Splits]) -> None:
@@ -98,12 +117,12 @@ def _require_feasible(plan: Plan, splits: Mapping[str, Splits]) -> None:
 
 def _schema(options: Options, base: Plan | None) -> FeatureSchema:
     if options.schema is not None:
-        return load_schema(options.schema)
+        return load_schema(options.schema) if isinstance(options.schema, str) else options.schema
     if base is not None:
         return base.schema_
     if options.data is not None:
         known = "name a shipped schema or a TOML file with --schema"
-        raise ConfigError(f"{options.data}: its schema is not known: {known}")
+        raise ConfigError(f"{options.source}: its schema is not known: {known}")
     return load_schema(EMBEDDED)
 
 

@@ -57,8 +57,8 @@ Penalties = Annotated[
     str | None, typer.Option(help="Any of none,l1,l2,group_lasso [default: the plan's]")
 ]
 Jobs = Annotated[int, typer.Option(min=1, max=256, help="Processes at work.")]
+Out = Annotated[Path | None, typer.Option(help="Directory of results [default: one below runs/]")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what is finished; start over.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as the last line.")]
 
 
 def settings_of(  # noqa: PLR0913, PLR0917  (the shared options)

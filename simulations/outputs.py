@@ -3,19 +3,21 @@
 from collections.abc import Mapping
 from io import StringIO
 from math import isfinite, nan
+from pathlib import Path
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from client.data import Splits
 from common.facts import facts_of
 from common.privacy.budgets import learning_rate, training_mechanism
-from common.segments import TEST, VALIDATION, count_names
+from common.segments import TEST, count_names
 from server.evaluation import Estimate
 from server.groups import apart, worst
-from server.tables import METRICS
+from server.tables import GROUP_COLUMNS, GROUPS, METRICS, ROUNDS
 from simulations.baselines import Baseline
 from simulations.run import Run, exact_metrics
 
@@ -102,41 +104,53 @@ def _by_group(run: Run, released: Mapping[str, Estimate]) -> dict[str, Any]:
 PANELS = ("ROC-AUC", "sparsity, %", "kB up per institution")
 
 
-def curves(run: Run, summary: Mapping[str, Any]) -> str:
-    """Return an SVG of AUC, sparsity and bytes by round."""
-    reports = [report for report in run.reports if report.survivors]
+def rounds_of(directory: Path) -> pd.DataFrame:
+    """Return the rounds of a run, as its ``rounds.csv`` has them; NaN is what was not released."""
+    return pd.read_csv(directory / ROUNDS)
+
+
+def groups_of(directory: Path) -> pd.DataFrame:
+    """Return its ``groups.csv``; without groups and pools it has no rows."""
+    file = directory / GROUPS
+    return pd.read_csv(file) if file.exists() else pd.DataFrame(columns=GROUP_COLUMNS)
+
+
+def figure_of(rounds: pd.DataFrame, summary: Mapping[str, Any]) -> Figure:
+    """Return AUC, sparsity and bytes by round, as a figure."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    auc, sparsity, traffic = figure.subplots(1, 3, sharex=True)
+    reports = rounds[rounds["survivors"] > 0]
+    evaluated = reports[reports["auc_validation"].notna()]
+    if len(evaluated):
+        # The bars are one standard deviation of the evaluation's own noise.
+        seen = (evaluated[name] for name in ("round", "auc_validation", "auc_validation_sd"))
+        auc.errorbar(*seen, fmt="o-", capsize=3, label="validation, from the sums")
+    auc.plot([summary["rounds"]], [summary["auc"]], "D", color="C3", label="test, exact")
+    for index, name in enumerate(("logistic", "dense")):
+        if f"auc_{name}" in summary:
+            level = summary[f"auc_{name}"]
+            auc.axhline(level, color="grey", ls=("--", ":")[index], label=f"test, {name}")
+    auc.legend(fontsize=8)
+    # What comes after the last round of training is an evaluation alone.
+    trained = reports[reports["round"] < summary["rounds"]]
+    sparsity.plot(trained["round"], 100 * trained["sparsity"], color="C1")
+    sparsity.set_ylim(-2, 102)
+    traffic.plot(trained["round"], trained["bytes_up"] / 1000, color="C2")
+    traffic.set_ylim(bottom=0)
+    for axes, title in zip((auc, sparsity, traffic), PANELS, strict=True):
+        axes.set_title(title)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def curves(rounds: pd.DataFrame, summary: Mapping[str, Any]) -> str:
+    """Return the same as an SVG, whose bytes follow from what it shows."""
     with matplotlib.rc_context(
         {"svg.hashsalt": "fedprune", "font.size": 10, "svg.fonttype": "path"}
     ):
-        figure = Figure(figsize=(12, 3.6), layout="constrained")
-        auc, sparsity, traffic = figure.subplots(1, 3, sharex=True)
-        evaluated = [
-            (report.round, seen.value.roc_auc, seen.sd.roc_auc)
-            for report in reports
-            if (seen := report.estimates.get(VALIDATION)) is not None
-        ]
-        if evaluated:
-            # The bars are one standard deviation of the evaluation's own noise.
-            rounds_seen, values, deviations = zip(*evaluated, strict=True)
-            label = "validation, from the sums"
-            auc.errorbar(rounds_seen, values, deviations, fmt="o-", capsize=3, label=label)
-        auc.plot([run.finished], [summary["auc"]], "D", color="C3", label="test, exact")
-        for index, name in enumerate(("logistic", "dense")):
-            if f"auc_{name}" in summary:
-                level = summary[f"auc_{name}"]
-                auc.axhline(level, color="grey", ls=("--", ":")[index], label=f"test, {name}")
-        auc.legend(fontsize=8)
-        rounds = [report.round for report in reports if report.round < run.plan.training.rounds]
-        sparsity.plot(rounds, [100 * r.sparsity for r in reports[: len(rounds)]], color="C1")
-        sparsity.set_ylim(-2, 102)
-        traffic.plot(rounds, [r.bytes_up / 1000 for r in reports[: len(rounds)]], color="C2")
-        traffic.set_ylim(bottom=0)
-        for axes, title in zip((auc, sparsity, traffic), PANELS, strict=True):
-            axes.set_title(title)
-            axes.set_xlabel("round")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.grid(alpha=0.3)
-            axes.spines[["top", "right"]].set_visible(False)
         drawing = StringIO()
-        figure.savefig(drawing, format="svg", metadata={"Date": None})
+        figure_of(rounds, summary).savefig(drawing, format="svg", metadata={"Date": None})
     return drawing.getvalue()

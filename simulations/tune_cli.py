@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from common.console import log_to_console, warn
+from common.console import AsJson, log_to_console, progress_bars, tell_json, warn
 from common.errors import ConfigError
 from common.facts import facts_of, warnings_of
 from simulations import options
@@ -44,10 +44,8 @@ def tune(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     ] = 0.002,
     seed: options.Seed = 0,
     fresh: options.Fresh = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Directory of results [default: runs/NAME-tune-seedN]")
-    ] = None,
-    as_json: options.AsJson = False,
+    out: options.Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Search score, allocation, granularity, schedule and sparsity by the private ROC-AUC.
 
@@ -59,7 +57,6 @@ def tune(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     from common.durable import write_atomically  # noqa: PLC0415
     from simulations.campaign import CELLS, CellStore  # noqa: PLC0415
     from simulations.directory import claimed  # noqa: PLC0415
-    from simulations.execute import progress_bars  # noqa: PLC0415
     from simulations.inputs import Options, assemble  # noqa: PLC0415
 
     try:
@@ -90,7 +87,7 @@ def tune(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         write_atomically(directory / "plan.toml", federation.plan.to_toml().encode())
         write_atomically(directory / "recommended.toml", best.to_toml().encode())
     if as_json:
-        typer.echo(json.dumps(summary, allow_nan=False))
+        tell_json(summary)
     else:
         _show(summary)
         typer.echo(f"results: {directory}/, the best plan: {directory / 'recommended.toml'}")

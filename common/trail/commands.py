@@ -1,6 +1,5 @@
 """`audit verify|show|rotate|compare`: one for both sides, who say where their logs lie."""
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.console import new_app, printable, tell
+from common.console import HERE, AsJson, Home, new_app, printable, tell, tell_json
 from common.errors import ConfigError
 from common.trail.comparison import differences
 from common.trail.events import EVENTS
@@ -37,9 +36,7 @@ class Place:
 
 
 Open = Callable[[Path], Place]
-
-Home = Annotated[Path, typer.Option("--home", help="The folder whose log it is.")]
-HERE = Path()
+Only = Annotated[str, typer.Option("--run", help="Only this run [default: all].")]
 
 
 def audit_app(opened: Open) -> typer.Typer:
@@ -49,14 +46,14 @@ def audit_app(opened: Open) -> typer.Typer:
     @app.command()
     def verify(
         home: Home = HERE,
-        as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+        as_json: AsJson = False,
     ) -> None:
         """Prove that no line was altered, removed, reordered or cut off, or say which were."""
         place = opened(home)
         found = look_at(place)
         facts = _facts(found)
         if as_json:
-            typer.echo(json.dumps(facts | {"findings": list(found.findings)}))
+            tell_json(facts | {"findings": list(found.findings)})
         else:
             tell((name, str(fact)) for name, fact in facts.items())
             for finding in found.findings:
@@ -71,8 +68,9 @@ def audit_app(opened: Open) -> typer.Typer:
     def show(
         home: Home = HERE,
         event: Annotated[str, typer.Option(help="Only events of this name.")] = "",
-        run: Annotated[str, typer.Option(help="Only those of this run.")] = "",
+        run: Only = "",
         last: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many.")] = 40,
+        as_json: AsJson = False,
     ) -> None:
         """Show the latest events in plain words, whether the log is whole or not."""
         if event:
@@ -85,6 +83,9 @@ def audit_app(opened: Open) -> typer.Typer:
             for line in found.lines
             if event in ("", line.event.kind) and run in ("", getattr(line.event, "run", None))
         ]
+        if as_json:
+            tell_json([_as_told(line) for line in chosen[-last:]])
+            return
         for line in chosen[-last:]:
             typer.echo(printable(in_words(line)))
 
@@ -100,8 +101,9 @@ def audit_app(opened: Open) -> typer.Typer:
     def compare(
         server: Annotated[Path, typer.Argument(help="The server's log: its folder or one file.")],
         institutions: Annotated[list[Path], typer.Argument(help="Institutions' logs.")],
-        run: Annotated[str, typer.Option(help="Only this run [default: all].")] = "",
+        run: Only = "",
         home: Home = HERE,
+        as_json: AsJson = False,
     ) -> None:
         """Hold the logs of both sides against each other, and name each difference.
 
@@ -109,16 +111,20 @@ def audit_app(opened: Open) -> typer.Typer:
         """
         members = opened(home).members or {}
         left = _whole(server, members)
-        told = 0
+        compared = []
         for path in institutions:
             right = _whole(path, members)
             found = list(differences(left, right, run))
-            told += len(found)
+            compared.append({"path": str(path), "log": _name(right), "differences": found})
+            if as_json:
+                continue
             for difference in found:
                 typer.echo(f"DIFFERENCE: {printable(difference)}")
             if not found:
                 typer.echo(f"{path}: {_name(right)} tells the same as the server")
-        if told:
+        if as_json:
+            tell_json(compared)
+        if told := sum(len(one["differences"]) for one in compared):
             raise TrailError(f"the logs differ in {told} points")
 
     return app
@@ -145,6 +151,11 @@ def in_words(line: Line) -> str:
     facts = line.event.model_dump(mode="json")
     told = " ".join(f"{name}={_short(value)}" for name, value in facts.items())
     return f"{line.sequence} {line.time} {line.event.kind} {told}".rstrip()
+
+
+def _as_told(line: Line) -> dict[str, Any]:
+    facts = line.event.model_dump(mode="json")
+    return {"line": line.sequence, "time": line.time, "event": line.event.kind, **facts}
 
 
 def _whole(path: Path, members: Mapping[Author, Collection[str]]) -> Examined:

@@ -70,5 +70,5 @@ def test_the_cut_come_back_while_the_others_go_on(tmp_path: Path) -> None:
     assert not everybody.rounds_of_others
     assert epochs == sorted(set(epochs)), "an epoch was used twice"
     for name in plan.names:
-        verified = invoke(main, "ledger", "verify", tmp_path / name / "client.toml")
+        verified = invoke(main, "ledger", "verify", "--home", tmp_path / name)
         assert verified.code == 0, verified.err

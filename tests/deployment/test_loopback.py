@@ -69,7 +69,7 @@ def test_it_leaves_a_pruned_model_and_no_process(told: str, folder: Path) -> Non
     assert f"The model: {kept:,} weights are left" in told
     assert (out / "model.onnx").is_file()
     for name in NAMES:
-        assert invoke(main, "ledger", "verify", folder / name / "client.toml").code == 0
+        assert invoke(main, "ledger", "verify", "--home", folder / name).code == 0
     assert processes_of(folder) == []
 
 

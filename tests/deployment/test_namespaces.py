@@ -276,7 +276,7 @@ def test_images_hold_what_they_start_and_nothing_to_build_or_to_hide(
         assert not hidden
         (packages,) = (image.root / "opt/fedprune/lib").glob("python*/site-packages")
         ours = {path.name for path in packages.iterdir() if path.is_dir()}
-        assert {"client", "common", "server", "simulations"} <= ours
+        assert {"client", "common", "fedprune", "server", "simulations"} <= ours
         assert not {"tests", "docker", "benchmarks"} & ours
         assert (packages / "common" / "schemas" / "credit_consortium.toml").is_file()
 

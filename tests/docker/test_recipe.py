@@ -76,7 +76,8 @@ def test_what_is_copied_is_there_and_no_secret_can_come_along() -> None:
         for source in step.rest.split()[:-1]
     ]
     assert set(copied) == {
-        *("requirements.lock", "pyproject.toml", "common", "client", "server", "simulations")
+        *("requirements.lock", "pyproject.toml", "common", "client", "server"),
+        *("simulations", "fedprune"),
     }
     for source in copied:
         assert (ROOT / source).exists()

@@ -31,6 +31,7 @@ def files(directory: Path) -> set[str]:
     return {path.name for path in (directory / CELLS).iterdir()}
 
 
+@pytest.mark.usefixtures("terminal")
 def test_finished_cells_are_kept_and_not_run_again(
     cells: dict[str, Cell], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

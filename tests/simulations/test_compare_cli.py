@@ -56,7 +56,7 @@ def test_comparison_ends_in_a_table_a_page_and_a_plan(plan: Path, tmp_path: Path
     # What was asked for is written, not what was run for speed.
     assert load_plan(out / "plan.toml").digest() == load_plan(plan).digest()
     assert recommended.aggregation.kind == "secure"
-    assert "12 of 12 cells" in outcome.err
+    assert outcome.err == ""
     # A later mistake in the same directory costs nothing of this.
     assert compare(plan, *SMALL, "--sparsity", "1.5", "--out", out).code == 3
     assert {path.name for path in out.iterdir()} == files | {"cells", ".lock"}
@@ -134,7 +134,6 @@ def test_failed_cell_is_named_and_loses_no_other(
     last = outcome.err.splitlines()[-1]
     assert last.startswith("error: 1 not in the tables, the first taylor weight 50 %, epsilon 2.0,")
     assert "seed 1: the model has diverged; the same command tries" in last
-    assert "1 failed" in outcome.err
     assert "magnitude weight 50 %" in outcome.out
     assert "taylor weight 50 %" not in outcome.out
     assert "diverged" in (tmp_path / "a" / "compare.html").read_text()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click import unstyle
 from safetensors.numpy import load_file
 
 from server.model import GlobalModel
@@ -60,6 +61,7 @@ def test_results_agree_with_the_summary(federation: Federation, tmp_path: Path) 
     assert shrank == summary["shrinkage"]
 
 
+@pytest.mark.usefixtures("terminal")
 def test_baselines_are_trained_on_request(
     federation: Federation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,7 +72,7 @@ def test_baselines_are_trained_on_request(
     captured = capsys.readouterr()
     assert captured.out == ""
     # A bar each: five rounds for the run, three times five for a baseline.
-    assert [line.split()[0] for line in captured.err.splitlines()] == [
+    assert [line.split()[0] for line in unstyle(captured.err).splitlines() if line] == [
         "pruned",
         "logistic",
         "dense",

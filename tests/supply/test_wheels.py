@@ -67,7 +67,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         str(file.relative_to(ROOT))
         for package in PACKAGES
         for file in (ROOT / package).rglob("*")
-        if file.suffix in {".py", ".toml"}
+        if file.suffix in {".py", ".toml", ".typed"}
     ]
     assert sorted(names) == sorted(
         [*shipped, *(f"fedprune-0.1.0.dist-info/{name}" for name in METADATA)]

@@ -16,7 +16,7 @@ from common.errors import FedpruneError
 from tests.commands import ROOT
 from tests.supply.lock import LOCK
 
-PACKAGES = ("client", "common", "server", "simulations")
+PACKAGES = ("client", "common", "fedprune", "server", "simulations")
 EPOCH = "315532800"
 """The first second a zip file can tell, 1980-01-01: a wheel says nothing of when it was built."""
 
