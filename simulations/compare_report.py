@@ -169,7 +169,7 @@ def html_of(comparison: Comparison) -> str:
 
 
 HEADS = (
-    "",
+    "rank",
     "model",
     "weights",
     "validation",

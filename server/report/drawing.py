@@ -75,8 +75,11 @@ def drawing(
         axes.spines[["top", "right"]].set_visible(False)
         below = LINE * (1.3 + bool(x))
         if entries := len(axes.get_legend_handles_labels()[1]):
+            lines = (entries + 1) // 2
             sheet.legend(loc="lower center", ncols=2, fontsize=10.5, borderaxespad=0)
-            below += LINE * (0.5 + (entries + 1) // 2)
+            below += LINE * (0.5 + lines)
+            height += LINE * max(0, lines - 2)
+            sheet.set_figheight(height)
         sheet.subplots_adjust(left / WIDTH, below / height, 1 - RIGHT / WIDTH, 1 - TOP / height)
         text = StringIO()
         sheet.savefig(text, format="svg", transparent=True, metadata={"Date": None})
