@@ -45,7 +45,8 @@ def test_the_budget_is_a_figure_of_the_institution_alone() -> None:
 
 def test_reasons_are_those_that_refusals_can_have() -> None:
     def reasons(kind: type[PolicyError]) -> set[str]:
-        return {kind.reason}.union(*map(reasons, kind.__subclasses__()))
+        own = () if kind.__module__.startswith("tests") else (kind.reason,)
+        return set(own).union(*map(reasons, kind.__subclasses__()))
 
     assert reasons(PolicyError) | {"failed"} == set(REASONS)
     assert known_reason("privacy budget") == "privacy budget"

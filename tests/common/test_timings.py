@@ -41,6 +41,7 @@ def test_every_trip_is_a_stage() -> None:
         "",
         "[]",
         '{"stages": {"update": {"counts": [1], "seconds": 1.0}}, "received": 0, "sent": 0}',
+        '{"stages": {"update": {"counts": 3}}, "received": 0, "sent": 0}',
         '{"stages": {"Miller": {}}, "received": 0, "sent": 0}',
     ],
 )
