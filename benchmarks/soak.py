@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 
 # The federation that the tests start is the one that is measured.
@@ -25,6 +26,7 @@ ENGINES = {"inprocess": (in_process, 2000), "flower": (on_flower, 200)}
 
 def show(soak: Soak) -> None:
     """Print the slopes as tables."""
+    print(f"{soak.rounds} rounds")
     print(f"{'process':28} MiB / 100 rounds  handles / 100   at the end")
     for name, slope in soak.slopes.items():
         print(
@@ -43,11 +45,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", choices=ENGINES, default="inprocess")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=float, default=inf, help="end earlier after so many")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     measure, rounds = ENGINES[options.engine]
     with tempfile.TemporaryDirectory() as folder:
-        soak = measure(Path(folder), options.rounds or rounds)
+        soak = measure(Path(folder) / "federation", options.rounds or rounds, options.seconds)
     show(soak)
     if options.json:
         told = {"engine": options.engine, "rounds": soak.rounds, "slowing": soak.slowing}

@@ -6,7 +6,7 @@ both every time, so the pauses of that one loop are made ours (`common.waiting.P
 
 When a run ends while a message of it is on its way, Flower leaves the message's task behind. The
 executor would take it and wait for hours for what never comes, while the messages of the next run
-expire; so such tasks are finished here.
+expire; so such tasks are finished here. Finished ones it keeps as long as it lives; here they go.
 
 It takes each failure that names SSL for a wrong certificate and leaves: a handshake that was cut
 off or swallowed, too. SuperLink then refuses its successor until its last heartbeat has expired,
@@ -30,7 +30,7 @@ from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.retry import RetryInvoker, exponential, make_simple_http_retry_invoker
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli import flower_supernode
-from flwr.supernode.nodestate import NodeState
+from flwr.supernode.nodestate import InMemoryNodeState
 
 from common.waiting import Pause, look_again_after
 
@@ -72,10 +72,21 @@ def paced(sleep: Callable[[float], None]) -> Callable[[float], None]:
     return pause
 
 
+def forget_finished(state: InMemoryNodeState) -> None:
+    """Drop the tasks that are over: Flower keeps them for good, and looks through them all."""
+    with state.lock_task_store:
+        tasks = state.task_store.items()
+        for number in [one for one, task in tasks if task.status.status == Status.FINISHED]:
+            del state.task_store[number]
+
+
 def tidy(pull: Callable[..., int | None]) -> Callable[..., int | None]:
     """Return Flower's ``pull`` of one message such that it leaves no task where it ends in none."""
 
-    def pulled(*, state: NodeState, object_store: ObjectStore, **given: object) -> int | None:
+    def pulled(
+        *, state: InMemoryNodeState, object_store: ObjectStore, **given: object
+    ) -> int | None:
+        forget_finished(state)
         before = {task.task_id for task in state.get_tasks(statuses=UNFINISHED)}
         run = pull(state=state, object_store=object_store, **given)
         left = {task.task_id: task.run_id for task in state.get_tasks(statuses=UNFINISHED)}

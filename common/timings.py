@@ -67,9 +67,9 @@ def read_tally(state: Path) -> Tally:
         found = json.loads((state / FILE).read_bytes())
         stages = {name: Durations(**found["stages"][name]) for name in found["stages"]}
         tally = Tally(stages, int(found["received"]), int(found["sent"]))
+        fits = all(len(one.counts) == len(BUCKETS) + 1 for one in stages.values())
     except (OSError, ValueError, TypeError, KeyError):
         return Tally()
-    fits = all(len(one.counts) == len(BUCKETS) + 1 for one in stages.values())
     return tally if fits and stages.keys() <= set(STAGES) else Tally()
 
 

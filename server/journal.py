@@ -43,7 +43,8 @@ class Journal:
         except BlockingIOError as error:
             self.close()
             raise ConfigError(f"{path}: another process runs here: stop it first") from error
-        self._text = path.read_bytes()
+        # Not the text: it grows as long as the run does.
+        self._take(path.read_bytes())
 
     def close(self) -> None:
         """Let another process have it."""
@@ -52,11 +53,11 @@ class Journal:
     @property
     def size(self) -> int:
         """Bytes so far."""
-        return len(self._text)
+        return self._size
 
     def digest(self) -> str:
         """Return the SHA-256 of what is there, in hexadecimal."""
-        return hashlib.sha256(self._text).hexdigest()
+        return self._hash.hexdigest()
 
     def append(self, line: bytes) -> None:
         """Add a line, or nothing: raise `DiskError` when there is no room."""
@@ -69,7 +70,8 @@ class Journal:
                 with suppress(OSError):
                     os.ftruncate(self._file, self.size)
                 raise
-        self._text += line
+        self._hash.update(line)
+        self._size += len(line)
 
     def recover(self, size: int, digest: str, line: bytes) -> list[Event]:
         """Return all events, after mending what a death left behind.
@@ -80,17 +82,22 @@ class Journal:
 
         Raises `ConfigError` when the file is not the one that these belong to.
         """
-        before, rest = self._text[:size], self._text[size:]
+        text = self._path.read_bytes()
+        before, rest = text[:size], text[size:]
         known = hashlib.sha256(before).hexdigest() == digest
         if not known or not (rest.startswith(line) or line.startswith(rest)):
             raise ConfigError(
                 f"{self._path}: does not fit the checkpoint beside it: it was altered, or one of"
                 " them is from a backup; restore both from the same one"
             )
-        whole = self._text[: self._text.rfind(b"\n") + 1]
+        whole = text[: text.rfind(b"\n") + 1]
         with writing(self._path):
             os.ftruncate(self._file, len(whole))
-        self._text = whole
+        self._take(whole)
         if len(whole) == size:
             self.append(line)
-        return [json.loads(text) for text in self._text.splitlines()]
+            whole += line
+        return [json.loads(row) for row in whole.splitlines()]
+
+    def _take(self, text: bytes) -> None:
+        self._hash, self._size = hashlib.sha256(text), len(text)

@@ -12,6 +12,7 @@ from client.consent import PIN
 from client.executor import AGAIN_SECONDS, Approved, Executor, Watch
 from common.errors import ConfigError, DataError
 from common.processes import Presence, is_present
+from common.timings import Timings, read_tally
 
 
 def opened(path: Path) -> Any:
@@ -155,3 +156,17 @@ def test_an_exceptions_text_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
     serving = Executor("127.0.0.1:1", b"secret", app)
     for sent in (message, Message(RecordDict(), 1, "train.unknown")):
         assert serving.answer(sent, context).error.reason == "refused"
+
+
+def test_an_answer_is_timed_and_counted_by_its_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, part, 1)
+    serving = Executor("127.0.0.1:1", b"secret", ClientApp(), Timings(tmp_path))
+    for kind in ("train.update", "train.unknown", "query"):
+        message = Message(RecordDict(), 1, kind)
+        serving.answer(message, Context(1, 1, {}, RecordDict(), {}))
+    tally = read_tally(tmp_path)
+    assert tally.stages.keys() == {"update"}
+    assert min(tally.received, tally.sent) > 0

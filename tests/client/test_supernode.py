@@ -124,6 +124,28 @@ def test_no_task_is_left_of_a_run_that_ended(node: Node) -> None:
     assert not node.state.get_messages_legacy()
 
 
+def test_flower_keeps_every_task_for_good(node: Node) -> None:
+    for _ in range(3):
+        finish(node, LOOP)
+    assert len(node.state.get_tasks()) == 3, "Flower has mended it: `forget_finished` can go"
+
+
+def test_tasks_that_are_over_are_forgotten_with_the_next_message(node: Node) -> None:
+    for _ in range(3):
+        finish(node, tidy(LOOP))
+        assert len(node.state.get_tasks()) == 1
+
+
+def finish(node: Node, loop: Callable[..., int | None]) -> None:
+    """Have a message come and its task be done."""
+    assert node.pull(loop, over=False) == 1
+    (task,) = node.state.get_tasks(statuses=UNFINISHED)
+    assert node.state.claim_task(task.task_id)
+    assert node.state.activate_task(task.task_id)
+    assert node.state.finish_task(task.task_id, SubStatus.COMPLETED, "")
+    node.state.delete_messages()
+
+
 def test_the_task_of_a_message_that_came_stays(node: Node) -> None:
     assert node.pull(tidy(LOOP), over=False) == 1
     (task,) = node.state.get_tasks(statuses=UNFINISHED)

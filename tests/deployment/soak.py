@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from statistics import median
 
@@ -41,7 +42,7 @@ from tests.deployment.federation import (
     up,
 )
 from tests.deployment.loopback import operate
-from tests.support import roster_of, small_institution, small_plan
+from tests.support import SIZES, roster_of, small_institution, small_plan
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MEBI = float(1 << 20)
@@ -83,9 +84,11 @@ class Slope:
 
 @dataclass
 class Soak:
-    """Samples by process, bytes by kind of file and seconds by round, of one run."""
+    """Samples by process, bytes by kind of file and seconds by round, of one run.
 
-    rounds: int
+    In process the seconds are the processor's, which others on the machine do not change much.
+    """
+
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     files: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
@@ -97,6 +100,11 @@ class Soak:
                 self.samples.setdefault(name, []).append(sample(done, number))
         for kind, size in sizes(folder).items():
             self.files.setdefault(kind, []).append((done, size))
+
+    @property
+    def rounds(self) -> int:
+        """How many were watched: a soak may end early."""
+        return len(self.seconds)
 
     @property
     def slopes(self) -> dict[str, Slope]:
@@ -167,19 +175,28 @@ def sizes(folder: Path) -> dict[str, int]:
 def soak_plan(rounds: int) -> Plan:
     """Return a plan whose institutions take milliseconds a round."""
     return small_plan(
+        institutions=[{"name": name, "size": size} for name, size in list(SIZES.items())[:3]],
         training={"rounds": rounds, "steps": 1, "sample_rate": 0.05},
         evaluation={"rounds": 3, "bins": 10, "noise": "none"},
     )
 
 
+class EnoughError(Exception):
+    """The time that a soak was given is over."""
+
+
 def in_process(
-    folder: Path, rounds: int, every: int = 10, leak: Callable[[], object] = lambda: None
+    folder: Path,
+    rounds: int,
+    limit: float = inf,
+    every: int = 10,
+    leak: Callable[[], object] = lambda: None,
 ) -> Soak:
-    """Run a federation in this process, which must be this soak's alone.
+    """Run a federation in this process, which must be this soak's alone, for ``limit`` seconds.
 
     ``leak`` is called after each round.
     """
-    soak, plan = Soak(rounds), soak_plan(rounds)
+    soak, plan, began = Soak(), soak_plan(rounds), time.monotonic()
     homes = {name: folder / name for name in plan.names}
     server, roster = folder / "server", roster_of(plan)
     for home in (server, *homes.values()):
@@ -195,28 +212,33 @@ def in_process(
     }
     trail = server_trail(server)
     record = RunRecord(server / "runs" / RUN, plan, roster, trail)
-    clock = [time.monotonic()]
+    clock = [time.process_time()]
 
     def keep(model: GlobalModel, report: RoundReport) -> None:
         record.keep(model, report)
         leak()
-        now = time.monotonic()
-        soak.seconds.append(now - clock[0])
+        soak.seconds.append(time.process_time() - clock[0])
         if report.round % every == 0:
             soak.look(report.round, [(OWN, os.getpid())], folder)
-        clock[0] = time.monotonic()
+        if time.monotonic() > began + limit:
+            raise EnoughError
+        clock[0] = time.process_time()
 
     adverts = stored_adverts(server / "state", plan.digest())
     task = Task(plan, keep, roster, adverts, record=record, trail=trail)
     grid = InProcessGrid(build_client(lambda context: members[context.node_id]), members)
     app = build_server(lambda _: task, SeededEntropy(0))
-    app(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
+    with suppress(EnoughError):
+        app(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), {}))
     return soak
 
 
-def on_flower(folder: Path, rounds: int, every: int = 2) -> Soak:
-    """Run a federation as `fedprune-server up` and three times `fedprune-client up` do."""
-    soak = Soak(rounds)
+def on_flower(folder: Path, rounds: int, limit: float = inf, every: int = 2) -> Soak:
+    """Run a federation as `fedprune-server up` and three times `fedprune-client up` do.
+
+    The run is stopped after ``limit`` seconds.
+    """
+    soak, began = Soak(), time.monotonic()
     federation = found(folder, make_plan(rounds=rounds))
     names = ("server", *federation.plan.names)
     homes = {name: folder / name for name in names}
@@ -227,13 +249,13 @@ def on_flower(folder: Path, rounds: int, every: int = 2) -> Soak:
             started = operate(homes["server"], "start", "--run", RUN)
             assert started.returncode == 0, started.stderr
             parents = dict(zip(names, [one.pid for one in (*first, *rest)], strict=True))
-            table, looked, began = homes["server"] / "runs" / RUN / ROUNDS, 0, time.monotonic()
-            while looked < rounds:
+            table, looked, last = homes["server"] / "runs" / RUN / ROUNDS, 0, time.monotonic()
+            while looked < rounds and time.monotonic() < began + limit:
                 time.sleep(LOOK_SECONDS)
                 done = rounds_over(table)
-                assert time.monotonic() - began < STALLED_SECONDS, tails(homes["server"])
+                assert time.monotonic() - last < STALLED_SECONDS, tails(homes["server"])
                 if done >= min(looked + every, rounds):
-                    looked, began = done, time.monotonic()
+                    looked, last = done, time.monotonic()
                     soak.look(done, processes(homes, parents), folder)
             soak.seconds = seconds_of(table)
     return soak

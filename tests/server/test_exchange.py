@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 from client.policy import RoundOpenedError, RoundReplayedError
 from common import messages as wire
 from common.errors import AggregationError
+from common.timings import Timings
 from server import exchange as module
 from server.adverts import Adverts
 from server.exchange import TRIPS, Exchange
@@ -325,3 +326,17 @@ def test_who_says_that_a_round_is_over_is_noted(reason: str) -> None:
 
 def test_what_says_that_a_round_is_over_is_what_institutions_say() -> None:
     assert {RoundOpenedError.reason, RoundReplayedError.reason} == module.OVER
+
+
+def test_a_trip_is_timed_and_its_bytes_counted() -> None:
+    timings = Timings()
+    exchange = Exchange(serve(), 5.0, timings=timings)
+    exchange.join("run", NAMES, PLAN_HASH)
+    assert sum(timings.tally.stages["join"].counts) == 1
+    exchange.call({"ash": wire.AdvertiseRequest("run", 0, 1)}, wire.AdvertiseReply, "0/1")
+    assert sum(timings.tally.stages["advertise"].counts) == 1
+    traffic = exchange.traffic
+    assert timings.tally.sent > traffic.down["ash"] > 0
+    assert timings.tally.received > traffic.up["ash"] > 0
+    exchange.call({}, wire.AdvertiseReply, "0/1")
+    assert timings.tally.stages.keys() == {"join", "advertise"}
