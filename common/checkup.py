@@ -1,6 +1,5 @@
 """What both `doctor` commands look at, and how they say what they found."""
 
-import json
 import platform
 import shutil
 import stat
@@ -15,7 +14,7 @@ import typer
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from common.console import errors
+from common.console import errors, tell_json
 from common.errors import ConfigError, FedpruneError
 
 FLOWER = "1.41.0"
@@ -47,7 +46,7 @@ def show(findings: Iterable[Finding], *, as_json: bool = False) -> None:
     """Print each finding; raise `FedpruneError` if one is bad, which ends the command with 1."""
     found = list(findings)
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in found], indent=1))
+        tell_json([asdict(finding) for finding in found])
     else:
         width = max(len(finding.what) for finding in found)
         for finding in found:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.console import EXIT_CODES, command_line, errors, log_to_console, new_app
+from common.console import EXIT_CODES, command_line, errors, log_to_console, new_app, progress_bars
 from common.errors import (
     AggregationError,
     AuditError,
@@ -163,6 +163,48 @@ def test_log_shows_warnings_once_and_as_they_are(
     captured = capsys.readouterr()
     assert captured.err.split() == ["WARNING", "[red]bank-01[/red]", "left"]
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({}, False),
+        ({"TTY_COMPATIBLE": "1"}, True),
+        ({"TTY_COMPATIBLE": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_want_it(variables: dict[str, str], coloured: bool) -> None:
+    script = (
+        "from common.console import command_line\nfrom common.errors import ConfigError\n"
+        "def fail(): raise ConfigError('no plan')\ncommand_line(fail)"
+    )
+    asked = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=asked | {"TERM": "xterm"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 3
+    assert ("\x1b[" in ran.stderr) is coloured
+    assert "error: no plan" in ran.stderr
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_is_drawn_for_a_person_alone(
+    shown: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn() -> str:
+        with progress_bars(shown=shown) as progress:
+            progress.update(progress.add_task("rounds", total=4, state="AUC"), completed=4)
+        return capsys.readouterr().err
+
+    assert drawn() == ""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert ("rounds" in (seen := drawn())) is shown
+    assert ("4/4" in seen) is shown
 
 
 def test_progress_is_kept_from_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
