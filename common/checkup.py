@@ -1,7 +1,6 @@
 """What both `doctor` commands look at, and how they say what they found."""
 
 import ctypes
-import json
 import os
 import platform
 import shutil
@@ -17,7 +16,7 @@ import typer
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from common.console import errors, printable
+from common.console import errors, printable, tell_json
 from common.errors import ConfigError, FedpruneError
 from common.processes import is_up
 
@@ -56,7 +55,7 @@ def show(findings: Iterable[Finding], *, as_json: bool = False) -> None:
     """Print each finding; raise `FedpruneError` if one is bad, which ends the command with 1."""
     found = list(findings)
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in found], indent=1))
+        tell_json([asdict(finding) for finding in found])
     else:
         width = max(len(finding.what) for finding in found)
         for finding in found:

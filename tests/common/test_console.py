@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.console import EXIT_CODES, command_line, errors, log_to_console, log_to_file, new_app
+from common.console import (
+    EXIT_CODES,
+    command_line,
+    errors,
+    log_to_console,
+    log_to_file,
+    new_app,
+    progress_bars,
+)
 from common.errors import (
     AggregationError,
     AuditError,
@@ -177,6 +185,48 @@ def test_a_logged_name_adds_no_line_of_its_own(
     assert first.endswith("ERROR ash 2026 INFO ]0;owned  left")
     assert all(line.startswith("  ") and line.isprintable() for line in traceback)
     assert any("round 7" in line for line in traceback)
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({}, False),
+        ({"TTY_COMPATIBLE": "1"}, True),
+        ({"TTY_COMPATIBLE": "1", "NO_COLOR": "1"}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_want_it(variables: dict[str, str], coloured: bool) -> None:
+    script = (
+        "from common.console import command_line\nfrom common.errors import ConfigError\n"
+        "def fail(): raise ConfigError('no plan')\ncommand_line(fail)"
+    )
+    asked = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=asked | {"TERM": "xterm"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 3
+    assert ("\x1b[" in ran.stderr) is coloured
+    assert "error: no plan" in ran.stderr
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_is_drawn_for_a_person_alone(
+    shown: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn() -> str:
+        with progress_bars(shown=shown) as progress:
+            progress.update(progress.add_task("rounds", total=4, state="AUC"), completed=4)
+        return capsys.readouterr().err
+
+    assert drawn() == ""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert ("rounds" in (seen := drawn())) is shown
+    assert ("4/4" in seen) is shown
 
 
 def test_progress_is_kept_from_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
