@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from common.consent.acts import Charter, Proposal
-from common.consent.operators import Operators
 from common.crypto.keys import verifying_key
 from common.entropy import SeededEntropy
 from common.errors import PolicyError
@@ -16,7 +15,7 @@ from common.plan import Plan, plan_from_dict
 from common.release.folder import MANIFEST, VERDICTS, Folder
 from common.release.kept import Kept
 from common.release.manifest import FILES, Budgets, Figure, Manifest, ReleasedFile, schema_hash
-from common.release.verdict import Verdict, joined
+from common.release.verdict import Verdict, Word, joined
 from server.certificates import certificate_pem, new_authority
 from simulations.rehearsal import seeded_identity, seeded_roster
 from simulations.tampering import edits
@@ -42,8 +41,7 @@ def other_operators(files: Files, _: Files, draw: np.random.Generator) -> Files:
     """Have strangers sign a manifest that says something else."""
     act = Proposal.from_bytes(files[MANIFEST]).act
     signed = Proposal(act=act.model_copy(update={"model": draw.bytes(32).hex()}))
-    for _ in range(2):
-        signed = signed.signed(draw.bytes(32))
+    signed = signed.signed(draw.bytes(32)).signed(draw.bytes(32))
     return files | {MANIFEST: signed.to_bytes()}
 
 
@@ -76,7 +74,7 @@ def forge_verdict(files: Files, _: Files, draw: np.random.Generator) -> Files:
     """Put in a member's word that a stranger signed, or an objector's."""
     manifest = Proposal.from_bytes(files[MANIFEST]).digest
     name = str(draw.choice(NAMES))
-    word = "sign-off" if draw.integers(2) else "objection"
+    word: Word = "sign-off" if draw.integers(2) else "objection"
     forged = Verdict.make(f"run-{name}", manifest, name, word, draw.bytes(32))
     rows = [*files[VERDICTS].splitlines(keepends=True), forged.to_bytes() + b"\n"]
     return files | {VERDICTS: b"".join(sorted(rows))}
