@@ -12,7 +12,8 @@ from client.consent import KEYS
 from client.consent_cli import open_home
 from client.keys import read_identity
 from client.releases import Releases
-from common.console import new_app, tell
+from common.consent.agreement import grouped, mark_of, require_meant
+from common.console import confirmed, new_app, tell
 from common.errors import ConfigError
 from common.parsing import read_bytes
 from common.release.folder import MANIFEST, VERDICT, VERDICTS, WITHDRAWAL, Folder
@@ -22,6 +23,9 @@ from common.trail.interface import refusals_noted
 
 Home = Annotated[Path, typer.Option("--home", help="The institution's folder.")]
 Run = Annotated[str, typer.Argument(help="The run, as `fedprune-client release list` names it.")]
+Mark = Annotated[
+    str, typer.Argument(help="How `all of this` began where it was read; else it is asked for.")
+]
 HERE = Path()
 
 app = new_app("Finished models that were released to this institution.")
@@ -59,7 +63,8 @@ def validate(
         there = "" if figure is None else f"{figure.value:.3f} (sd {figure.sd or 0:.3f})"
         table.add_row(name, *here, there)
     Console(highlight=False, markup=False, soft_wrap=True).print(table)
-    typer.echo(f"Then: fedprune-client release sign-off {run}, or object {run}")
+    mark = mark_of(release.bundle.digest)
+    typer.echo(f"Then: fedprune-client release sign-off {run} {mark}, or object {run} {mark}")
 
 
 @app.command(name="list")
@@ -85,6 +90,7 @@ def show(run: Run, home: Home = HERE) -> None:
     """Show what a release says of its model, and who has said what of it."""
     release = Releases(home).open(run)
     tell([*manifest_facts(release.manifest), *standing_facts(release.standing)])
+    tell([("all of this", grouped(release.bundle.digest))])
 
 
 @app.command()
@@ -115,26 +121,30 @@ def take(
 
 
 @app.command(name="sign-off")
-def sign_off(run: Run, home: Home = HERE) -> None:
+def sign_off(run: Run, mark: Mark = "", home: Home = HERE) -> None:
     """Sign that this institution takes the model; only that signature leaves, no figure."""
-    _judge(home, run, "sign-off")
+    _judge(home, run, mark, "sign-off")
 
 
 @app.command(name="object")
 def objection(
     run: Run,
+    mark: Mark = "",
     reason: Annotated[str, typer.Option(help="Noted in this institution's own log alone.")] = "",
     home: Home = HERE,
 ) -> None:
     """Sign that this institution does not take the model; the reason stays here."""
     if len(reason) > 1000:
         raise ConfigError(f"a reason of {len(reason)} characters: take 1000 at most")
-    _judge(home, run, "objection", reason)
+    _judge(home, run, mark, "objection", reason)
 
 
-def _judge(home: Path, run: str, word: Word, reason: str = "") -> None:
+def _judge(home: Path, run: str, mark: str, word: Word, reason: str = "") -> None:
     releases = _releases(home)
     with refusals_noted(releases.trail, f"{word} of {run}"):
+        # A later release may have come since this one was read and tested.
+        digest = releases.open(run).bundle.digest
+        require_meant(digest, mark, lambda: _agreed(home, run, word))
         name, identity = open_home(home).name, read_identity(home / KEYS)
         release = releases.judge(run, name, word, identity, reason)
     tell(standing_facts(release.standing))
@@ -142,6 +152,11 @@ def _judge(home: Path, run: str, word: Word, reason: str = "") -> None:
         "The operators' next `release collect` takes it, or send them"
         f" {release.folder.path / VERDICT}"
     )
+
+
+def _agreed(home: Path, run: str, word: Word) -> bool:
+    show(run, home)
+    return confirmed(f"Sign this {word}?")
 
 
 def _releases(home: Path) -> Releases:

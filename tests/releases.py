@@ -13,6 +13,8 @@ from flwr.app import Context, RecordDict
 from client.app import build_app
 from client.config import load_institution
 from client.stages import Institution
+from common.consent.agreement import mark_of
+from common.release.standing import read_release
 from common.trail.events import Event
 from common.trail.examination import read
 from common.trail.file import files_of
@@ -86,9 +88,15 @@ def release(federation: Federation, name: str, command: str, *arguments: object)
     return federation.do(name, "release", command, *arguments)
 
 
+def mark_at(federation: Federation, name: str) -> str:
+    """Return by what a person names the release that lies there."""
+    file = federation.at(name) / "releases" / RUN / "release.json"
+    return mark_of(read_release(file.read_bytes()).digest)
+
+
 def sign_off(federation: Federation, *names: str) -> None:
     for name in names:
-        good(release(federation, name, "sign-off", RUN))
+        good(release(federation, name, "sign-off", RUN, mark_at(federation, name)))
 
 
 def noted(home: Path) -> list[Event]:

@@ -244,7 +244,8 @@ def test_run_scores_a_table_from_its_raw_columns(done: Outcome, place: Path) -> 
     loans, out = pooled(consortium(institutions=3, loans=50)), place / "scores.parquet"
     loans.to_csv(place / "loans.csv", index=False)
     files = ("--model", place / "done", "--data", place / "loans.csv", "--out", out)
-    assert invoke(client, "score", *files, "--explain", "--keep", "institution").code == 0
+    wishes = ("--unreleased", "--explain", "--keep", "institution")
+    assert invoke(client, "score", *files, *wishes).code == 0
     scores = pd.read_parquet(out)
     features = encode(loans, load_plan(place / "done" / "plan.toml").schema_)
     model = read_sparse((place / "done" / "model.sparse").read_bytes()).model

@@ -28,7 +28,17 @@ from common.trail.events import (
 from server import release_cli
 from server.releases import take_verdict
 from tests.founding import NAMES, Federation, good, refused
-from tests.releases import RUN, copy_of, finished, handed, installed, noted, release, sign_off
+from tests.releases import (
+    RUN,
+    copy_of,
+    finished,
+    handed,
+    installed,
+    mark_at,
+    noted,
+    release,
+    sign_off,
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +111,11 @@ def test_a_release_is_handed_round_signed_off_and_final_everywhere(offered: Fede
     mine, server = (ReleaseReceived, SignedOff, ReleaseFinal), (ReleaseOffered, VerdictTaken)
     assert kinds(offered, "ash", *mine) == ["ReleaseReceived", "SignedOff", "ReleaseFinal"]
     assert kinds(offered, "cedar", *mine) == ["ReleaseReceived", "ReleaseFinal"]
-    told = kinds(offered, "server", *server, ReleaseFinal)
-    assert told == ["ReleaseOffered", *["VerdictTaken"] * 3, "ReleaseFinal"]
+    events = kinds(offered, "server", *server, ReleaseFinal)
+    assert events == ["ReleaseOffered", *["VerdictTaken"] * 3, "ReleaseFinal"]
     # The same once more tells nothing new, and changes nothing.
     assert handed(offered).holds == NAMES
-    assert kinds(offered, "server", *server, ReleaseFinal) == told
+    assert kinds(offered, "server", *server, ReleaseFinal) == events
 
 
 def test_the_manifest_says_what_it_is_answerable_for(offered: Federation) -> None:
@@ -135,13 +145,15 @@ def test_the_manifest_says_what_it_is_answerable_for(offered: Federation) -> Non
 def test_objections_count_against_it_and_their_reason_stays_at_home(offered: Federation) -> None:
     handed(offered)
     why = "worse than ours on SECRET-SEGMENT"
-    good(release(offered, "ash", "object", RUN, "--reason", why))
-    refused(release(offered, "ash", "sign-off", RUN), "ash has said 'objection' of this release")
+    mark = mark_at(offered, "ash")
+    good(release(offered, "ash", "object", RUN, mark, "--reason", why))
+    told = refused(release(offered, "ash", "sign-off", RUN, mark), "ash has said 'objection' of")
+    assert "signatures are not taken back" in told
     sign_off(offered, "birch", "cedar")
     handed(offered)
     assert "state" in good(release(offered, "server", "verify", RUN)).out
     assert "offered" in good(release(offered, "server", "list")).out
-    good(release(offered, "elm", "object", RUN))
+    good(release(offered, "elm", "object", RUN, mark))
     handed(offered)
     assert "rejected" in good(release(offered, "cedar", "verify", RUN)).out
     assert [e.reason for e in noted(offered.at("ash")) if isinstance(e, Objected)] == [why]
@@ -188,7 +200,8 @@ def test_the_operators_withdraw_it_everywhere(offered: Federation) -> None:
     good(score(offered, "ash"))
     handed(offered)
     refused(score(offered, "ash"), "release of run first was withdrawn: a wrong table")
-    refused(release(offered, "elm", "sign-off", RUN), "was withdrawn: nothing is left to say")
+    late = release(offered, "elm", "sign-off", RUN, mark_at(offered, "elm"))
+    refused(late, "was withdrawn: nothing is left to say")
     for name in ("server", "ash"):
         assert kinds(offered, name, ReleaseWithdrawn) == ["ReleaseWithdrawn"]
         assert "withdrawn" in good(release(offered, name, "list")).out
@@ -329,7 +342,8 @@ def test_a_sign_off_by_a_revoked_member_is_refused_by_name(offered: Federation) 
     good(offered.agree(f"release-{RUN}"))
     assert manifest_at(offered.server).revoked == ("elm",)
     handed(offered)
-    refused(release(offered, "elm", "sign-off", RUN), "'elm' was revoked")
+    mark = mark_at(offered, "elm")
+    refused(release(offered, "elm", "sign-off", RUN, mark), "'elm' was revoked")
     sign_off(offered, "ash", "birch", "cedar")
     handed(offered, "ash", "birch", "cedar")
     good(score(offered, "ash"))
@@ -359,6 +373,24 @@ def test_an_earlier_release_does_not_come_back(offered: Federation) -> None:
     handed(offered)
     refused(release(offered, "ash", "take", first), "release 1 of run first is no newer than 2")
     assert manifest_at(offered.at("ash")).number == 2
+
+
+def test_a_person_signs_off_what_was_read_and_tested(offered: Federation) -> None:
+    handed(offered)
+    told = good(offered.do("ash", "validate", RUN)).out
+    (mark,) = set(re.findall(r"(?:sign-off|object) first ([0-9a-f]{16})", told))
+    good(release(offered, "server", "offer", RUN, "--anew"))
+    good(offered.agree(f"release-{RUN}"))
+    handed(offered)
+    refused(release(offered, "ash", "sign-off", RUN, mark), "it is not what was shown")
+    # Nobody is at the terminal to be asked.
+    outcome = release(offered, "ash", "sign-off", RUN)
+    assert outcome.code == 5
+    assert "nobody agreed" in outcome.err
+    assert kinds(offered, "ash", SignedOff) == []
+    shown = good(release(offered, "ash", "show", RUN)).out
+    mark = shown.splitlines()[-1].removeprefix("all of this")
+    good(release(offered, "ash", "sign-off", RUN, mark))
 
 
 def test_what_another_version_wrote_is_refused_by_name(offered: Federation) -> None:

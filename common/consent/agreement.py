@@ -12,6 +12,16 @@ MARK = 16
 """Hexadecimal digits of a hash that name what was read: nobody makes another with the same."""
 
 
+_SHOWN = 32
+"""Hexadecimal digits of a fingerprint that are read out."""
+
+
+def grouped(digest: str) -> str:
+    """Return a hexadecimal digest's beginning in groups of four, to be read out on the phone."""
+    shown = digest[:_SHOWN]
+    return " ".join(shown[start : start + 4] for start in range(0, len(shown), 4))
+
+
 def mark_of(digest: str) -> str:
     """Return what a person types to name the act or bundle of this hash."""
     return digest[:MARK]

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 from common.consent.acts import Admission, Charter, Proposal, Revocation
+from common.consent.agreement import grouped
 from common.consent.authority import authority_fingerprints
 from common.consent.enrolment import Enrolment
 from common.crypto.keys import SIGNATURE_SIZE
@@ -27,15 +28,6 @@ from common.segments import MAGNITUDES, evaluation_rounds, segments_of
 
 Facts = Iterator[tuple[str, str]]
 """What is told, and what of it; every line of a file of others."""
-
-_MARK = 16
-"""Bytes of a fingerprint that are shown: nobody finds other keys with the same."""
-
-
-def grouped(digest: str) -> str:
-    """Return a hexadecimal digest's beginning in groups of four, to be read out on the phone."""
-    shown = digest[: 2 * _MARK]
-    return " ".join(shown[start : start + 4] for start in range(0, len(shown), 4))
 
 
 def key_fingerprint(*keys: str) -> str:
@@ -134,6 +126,10 @@ def plan_facts(plan: Plan) -> Facts:
     yield "evaluation", evaluation_of(plan)
     yield "server sees", seen_by_server(plan)
     yield "members see", SEEN_BY_MEMBERS
+    yield (
+        "model is final",
+        f"once {plan.release_quorum} of {len(plan.names)} institutions have signed it off",
+    )
     for warning in warnings_of(plan):
         yield "WARNING", warning
 

@@ -20,6 +20,7 @@ from common.release.refusals import (
     WithdrawnError,
 )
 from common.release.verdict import Verdict
+from common.versions import SPOKEN
 
 State = Literal["offered", "final", "rejected", "withdrawn"]
 
@@ -148,13 +149,16 @@ def _withdrawn(withdrawal: Proposal, bundle: Proposal, charter: Charter) -> With
 
 
 def _require_format(data: bytes) -> None:
+    """Refuse a manifest of another format, of which no version may move these two fields."""
     try:
         act = json.loads(data)["act"]
-        known, said = act["format"], act["versions"]["fedprune"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        known, versions = act["format"], act["versions"]
+        said = versions.get("fedprune", "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return  # Whoever parses it says what is wrong.
     if type(known) is int and known != FORMAT:
+        by = f" (fedprune {said})" if isinstance(said, str) and SPOKEN.fullmatch(said) else ""
         raise OtherFormatError(
-            f"the release's manifest has format {known} (fedprune {said!s:.20}), this version reads"
-            f" {FORMAT}: upgrade whichever is older"
+            f"the release's manifest has format {known}{by}, this version reads {FORMAT}: upgrade"
+            " whichever is older"
         )

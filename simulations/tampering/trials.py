@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Each module files its targets.
-from simulations.tampering import ledgers, logs  # noqa: F401
+from simulations.tampering import ledgers, logs, releases  # noqa: F401
 from simulations.tampering.edits import TARGETS
 
 

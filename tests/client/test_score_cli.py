@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,28 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def score(model: Path, data: Path, out: Path, *more: object) -> Outcome:
-    return invoke(main, "score", "--model", model, "--data", data, "--out", out, *more)
+    """Score by a model that nobody released, which is said first; return what else is."""
+    files = ("--model", model, "--data", data, "--out", out)
+    return without_warning(invoke(main, "score", *files, "--unreleased", *more))
+
+
+def without_warning(outcome: Outcome) -> Outcome:
+    warning, _, rest = outcome.err.partition("\n")
+    if not warning.startswith("WARNING: ") or "was not released" not in warning:
+        return outcome
+    assert "noted nowhere" in warning
+    return replace(outcome, err=rest)
+
+
+def test_a_model_that_nobody_released_is_refused(tmp_path: Path, model: Path) -> None:
+    data, out = write(tmp_path / "t.csv", rows()), tmp_path / "scores.csv"
+    files = ("--model", model, "--data", data, "--out", out)
+    outcome = invoke(main, "score", *files)
+    assert outcome.code == 5
+    assert outcome.complaint.startswith(f"{model}: was not released: it has no release.json")
+    assert "--unreleased" in outcome.complaint
+    assert not out.exists()
+    assert "WARNING" in invoke(main, "score", *files, "--unreleased").err
 
 
 @pytest.mark.parametrize("end", ["csv", "csv.gz", "parquet"])
@@ -152,7 +174,7 @@ def test_wrong_usage_is_two(tmp_path: Path, typed: tuple[object, ...]) -> None:
 def test_command_runs_by_itself(tmp_path: Path, model: Path) -> None:
     data, out = write(tmp_path / "t.parquet", rows()), tmp_path / "scores.parquet"
     arguments = ("score", "--model", model, "--data", data, "--out", out, "--explain")
-    outcome = ended(spawn("client.cli", *arguments))
+    outcome = without_warning(ended(spawn("client.cli", *arguments, "--unreleased")))
     assert (outcome.code, outcome.out) == (0, "")
     assert outcome.err == f"{out}: 50 rows, 0 of them without a score\n"
     assert len(read(out)) == 50
@@ -171,7 +193,7 @@ def test_what_is_cut_short_leaves_no_scores(
 ) -> None:
     data, out = write(tmp_path / "t.parquet", rows(20_000)), tmp_path / f"scores.{end}"
     files = ("--model", model, "--data", data, "--out", out)
-    process = spawn("client.cli", "score", *files, "--explain", "--pairs", 1000)
+    process = spawn("client.cli", "score", *files, "--unreleased", "--explain", "--pairs", 1000)
     while not list(tmp_path.glob("scores*")):
         assert process.poll() is None, ended(process)
         time.sleep(0.05)

@@ -279,7 +279,7 @@ def test_nodes_that_come_late_are_waited_for(caplog: pytest.LogCaptureFixture) -
 
 
 def test_every_request_has_its_own_trip() -> None:
-    assert len(set(TRIPS.values())) == len(TRIPS) == 5
+    assert len(set(TRIPS.values())) == len(TRIPS) == 7
     assert all(trip.split(".")[0] in {"query", "train"} for trip in TRIPS.values())
 
 

@@ -8,12 +8,13 @@ from common.trail.file import HEAD
 from simulations.tampering.edits import TARGETS
 from simulations.tampering.ledgers import LEDGER_EDITS
 from simulations.tampering.logs import LOG_EDITS
+from simulations.tampering.releases import RELEASE_EDITS
 from simulations.tampering.trials import tampered
 
-COUNTS = {"audit log": 200, "ledger": 100}
+COUNTS = {"audit log": 200, "ledger": 100, "release": 200}
 """In `make test`; `benchmarks/tampering.py` makes more by the same code."""
 
-WAYS = {"audit log": LOG_EDITS, "ledger": LEDGER_EDITS}
+WAYS = {"audit log": LOG_EDITS, "ledger": LEDGER_EDITS, "release": RELEASE_EDITS}
 
 
 @pytest.mark.parametrize("name", TARGETS.names)
