@@ -24,7 +24,7 @@ federation: setup ## a server and three institutions on loopback over TLS: train
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.deployment.loopback
 
 # One thread a worker: torch would otherwise start as many as there are cores in each.
-test: setup $(VENV)/postgresql.stamp ## run every test
+test: setup $(VENV)/postgresql.stamp $(VENV)/chromium.stamp ## run every test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 lint: licences ## check style, format, types, the layers of the packages and licences
@@ -98,4 +98,15 @@ $(VENV)/postgresql.stamp: $(VENV)/python.stamp
 			apt-get install -qq -y --no-install-recommends postgresql; } >/dev/null \
 			|| echo "PostgreSQL cannot be installed: its tests will skip"; \
 	else echo "no PostgreSQL, and no root to install it: its tests will skip"; fi
+	@touch $@
+
+# The tests of the live view drive the system's Chromium, and otherwise say why they skip.
+$(VENV)/chromium.stamp: $(VENV)/python.stamp
+	@command -v chromium >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing Chromium for the tests of pages"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -qq -y --no-install-recommends chromium; } >/dev/null \
+			|| echo "Chromium cannot be installed: its tests will skip"; \
+	else echo "no Chromium, and no root to install it: its tests will skip"; fi
 	@touch $@
