@@ -67,13 +67,15 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
         str(file.relative_to(ROOT))
         for package in PACKAGES
         for file in (ROOT / package).rglob("*")
-        if file.suffix in {".py", ".toml", ".typed"}
+        if file.suffix in {".py", ".toml", ".typed", ".html", ".css"}
+        or file.parent.name == "static"
     ]
     assert sorted(names) == sorted(
         [*shipped, *(f"fedprune-0.1.0.dist-info/{name}" for name in METADATA)]
     )
     assert "common/schemas/credit_consortium.toml" in names
     assert "simulations/scenarios/consortium.toml" in names
+    assert {"server/live/static/index.html", "server/live/static/uplot.js"} <= {*names}
     assert modes <= {0o644, 0o664}  # setuptools gives RECORD the second
 
 
