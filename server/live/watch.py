@@ -35,7 +35,7 @@ PLAN, SUMMARY, ROUNDS, GROUPS = "plan.toml", "summary.json", "rounds.csv", "grou
 SIMULATED: Final = ".lock"
 """What a simulation's directory has and no other."""
 
-TICK_SECONDS: Final = 0.5
+TICK_SECONDS: Final = 0.4
 """A run's files are looked at this often at most, whoever asks."""
 
 MOST_RUNS: Final = 200
