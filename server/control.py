@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +33,10 @@ log = logging.getLogger("fedprune.up")
 
 ONLINE, UNREGISTERED, FINISHED = "online", "unregistered", "finished"
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
+SHUT_OUT = (
+    "its node key was shut out before, and SuperLink takes none twice: have it make others by"
+    " `fedprune-client rotate`, and admit them"
+)
 START_SECONDS = 60.0
 """Until SuperLink answers after its start, on a machine with other things to do."""
 
@@ -127,19 +131,27 @@ def nodes(control: ControlHttpClient) -> list[NodeInfo]:
     return [node for node in listed if node.status != UNREGISTERED]
 
 
-def let_in(control: ControlHttpClient, members: Mapping[bytes, str]) -> None:
+def let_in(
+    control: ControlHttpClient, members: Mapping[bytes, str], spared: Container[str] = ()
+) -> None:
     """Make SuperLink's nodes those of ``members``, each key with its name, and no other.
 
-    Whoever reaches SuperLink's port on this machine can have registered another.
+    Whoever reaches SuperLink's port on this machine can have registered another. Nodes named in
+    ``spared``, whose keys cannot be read, stay: SuperLink takes no key again that it shut out.
     """
-    known = {node.public_key: node.node_id for node in nodes(control)}
-    for key, number in known.items():
-        if key not in members:
-            control.UnregisterNode(UnregisterNodeRequest(node_id=number))
-            log.info("node %d is no member's and was shut out", number)
+    known = {node.public_key: node for node in nodes(control)}
+    for key, node in known.items():
+        if key not in members and node.name not in spared:
+            control.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
+            log.info("node %d is no member's and was shut out", node.node_id)
     for key, name in members.items():
         if key not in known:
-            control.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
+            try:
+                control.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
+                    raise
+                log.warning("%s may not connect: %s", name, SHUT_OUT)
 
 
 def _state(run: Run) -> RunState:

@@ -27,6 +27,8 @@ class Members:
         self._due = float("-inf")
         self._seen: dict[str, tuple[int, ...]] | None = None
         self._keys: Mapping[bytes, str] = {}
+        self.unreadable: frozenset[str] = frozenset()
+        """Members whose keys are there and could not be read when they were last looked at."""
 
     def __call__(self) -> Mapping[bytes, str]:
         """Return the keys as they are, or were a second ago; what cannot be read is no member."""
@@ -50,11 +52,14 @@ class Members:
 
     def _read(self) -> dict[bytes, str]:
         keys: dict[bytes, str] = {}
+        damaged: set[str] = set()
         for path in sorted(self._folder.glob("*.pub")):
             try:
                 keys[node_key(path)] = path.stem
             except (ConfigError, OSError) as error:
                 log.warning("%s may not connect: %s", path.stem, error)
+                damaged.add(path.stem)
+        self.unreadable = frozenset(damaged)
         return keys
 
 

@@ -57,7 +57,7 @@ class Doorkeeper:
             return
         try:
             with self._desk.control(ASK_SECONDS) as control:
-                let_in(control, keys)
+                let_in(control, keys, self._members.unreadable)
         except (httpx.HTTPError, FedpruneError, OSError) as error:
             now = self._clock()
             self._due = now + max(SETTLE_SECONDS, PATIENCE * (now - began))

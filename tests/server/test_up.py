@@ -49,8 +49,8 @@ class Visits:
     def desk(self) -> Desk:
         return SimpleNamespace(control=lambda timeout: nullcontext())  # type: ignore[return-value]
 
-    def _let_in(self, control: object, members: dict[bytes, str]) -> None:
-        self.told.append(sorted(members.values()))
+    def _let_in(self, control: object, members: dict[bytes, str], spared: frozenset[str]) -> None:
+        self.told.append(sorted([*members.values(), *(f"{name}?" for name in spared)]))
         if self.error is not None:
             raise self.error
 
@@ -67,10 +67,14 @@ def test_superlink_is_told_of_changes_and_held_to_them(
     clock.now = RECONCILE_SECONDS
     keep()
     assert visits.told == [["ash"]] * 2, "nobody looks whether it knows others"
+    (members / "ash.pub").write_text("damaged")
+    clock.now += 1
+    keep()
+    assert visits.told[2:] == [["ash?"]], "a node shut out never comes back"
     (members / "ash.pub").unlink()
     clock.now += 1
     keep()
-    assert visits.told[2:] == [[]]
+    assert visits.told[3:] == [[]]
 
 
 def test_superlink_is_told_until_it_has_heard(
