@@ -43,7 +43,7 @@ class Doorkeeper:
         """Compare ``members`` with what SuperLink was told last, which is nothing."""
         self._desk, self._members, self._clock = desk, Members(members, clock), clock
         self._due = self._stale = 0.0
-        self._told: Mapping[bytes, str] | None = None
+        self._told: tuple[Mapping[bytes, str], frozenset[str]] | None = None
         self._failed = ""
 
     def __call__(self) -> None:
@@ -53,7 +53,8 @@ class Doorkeeper:
             return
         self._due = began + SETTLE_SECONDS
         keys = self._members()
-        if keys == self._told and began < self._stale:
+        found = (keys, self._members.unreadable)
+        if found == self._told and began < self._stale:
             return
         try:
             with self._desk.control(ASK_SECONDS) as control:
@@ -66,10 +67,10 @@ class Doorkeeper:
             # What it has heard of them is not known.
             self._failed, self._told = str(error), None
             return
-        if keys != self._told:
+        if found != self._told:
             named = ", ".join(sorted(keys.values()))
             log.info("%d institutions may connect: %s", len(keys), named)
-        self._told, self._failed, self._stale = keys, "", began + RECONCILE_SECONDS
+        self._told, self._failed, self._stale = found, "", began + RECONCILE_SECONDS
 
 
 def children(home: Path, desk: Desk, public: Public, passphrase: Ask) -> list[Child]:
