@@ -68,7 +68,9 @@ def test_an_institution_comes_back_and_takes_part(
     assert names - {path.name for path in again.iterdir()} == {"records.csv"}
     assert _log(again).startswith(_log(home))
     assert b'"event":"restored","made":' in _log(again).removeprefix(_log(home))
-    for name in names - {"records.csv", "ledger.sqlite", "audit"}:
+    charters = [path.relative_to(home).as_posix() for path in home.glob("charters/*")]
+    assert charters
+    for name in {*names, *charters} - {"records.csv", "ledger.sqlite", "audit", "charters"}:
         assert (again / name).read_bytes() == (home / name).read_bytes()
         assert (again / name).stat().st_mode == (home / name).stat().st_mode
     assert ledger_of(again).read()[1] == ledger_of(home).read()[1]
