@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, final
 
 from common.errors import FedpruneError
-from common.processes import STANDINGS, read_standings
+from common.processes import STANDINGS, Standing, read_standings
 from server.live.view import Node, Process
 
 log = logging.getLogger("fedprune.live")
@@ -89,10 +89,13 @@ def processes(home: Path) -> tuple[Process, ...]:
     if not (home / "state" / STANDINGS).is_file():
         return ()
     return tuple(
-        Process(
-            name,
-            one.runs,
-            "runs" if one.runs else f"does not run; ended early {one.failures} times in a row",
-        )
+        Process(name, one.runs, _told(one))
         for name, one in sorted(read_standings(home / "state").items())
     )
+
+
+def _told(one: Standing) -> str:
+    if one.runs:
+        return "runs"
+    often = f"; ended early {one.failures} times in a row" if one.failures else ""
+    return f"does not run{often}"

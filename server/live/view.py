@@ -72,6 +72,9 @@ class Pages:
 def viewed(pages: Pages, server: Server) -> dict[str, Any]:
     """Return all but the curves; the same files give the same value."""
     story, plan = pages.story, pages.plan
+    if pages.simulated:
+        # Its institutions are nobody's, whatever they are called.
+        server = Server()
     trips = server.log.runs.get(story.run, Trips())
     phase, stage = _phase(pages, server, trips)
     return {

@@ -176,7 +176,8 @@
     $("simulated").hidden = !view.simulated;
     put($("phase"), PHASES[view.phase]);
     mark($("phase"), "data-state", view.phase);
-    put($("stage"), `${view.round != null && view.phase === "rounds" ? `round ${view.round}: ` : ""}${view.stage}`);
+    const round = view.round != null && view.phase === "rounds" ? `round ${view.round}: ` : "";
+    put($("stage"), view.stage === PHASES[view.phase] ? "" : round + view.stage);
     const total = view.rounds || 0;
     const bar = $("progress");
     bar.max = total || 1;

@@ -184,6 +184,8 @@ def test_runs_are_listed_and_no_name_is_a_path(spring: Federation, runs: Runs) -
     (spring.home / "runs" / "empty").mkdir()
     listed = {one.name: one.over for one in runs.listed()}
     assert listed == {"spring": False, "sim-seed0": True}
+    assert look(runs).view["audited"]
+    assert not look(runs, "sim-seed0").view["audited"]
     for name in ("empty", "..", "../runs/spring", "", "spring/", str(spring.folder)):
         assert runs.look(name) is None
 
