@@ -1,0 +1,355 @@
+"""The reference pages of docs/, made from the code: ``python -m tests.docs.reference``.
+
+Models become tables by their JSON schema, commands by click, errors by the tree of classes. The
+pages are committed, so that they can be read without building the site; a test holds them to this.
+"""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import getdoc
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+from pydantic import BaseModel
+
+import client
+import common
+import server
+from client.cli import app as client_app
+from client.config import ClientConfig
+from client.metrics import METRICS as CLIENT_METRICS
+from common.console import EXIT_CODES
+from common.errors import FedpruneError, PolicyError
+from common.metrics import Metric
+from common.plan import Plan
+from common.schema import FeatureSchema
+from common.sections import REGISTRIES
+from common.trail.events import EVENTS
+from server.cli import app as server_app
+from server.home import Settings
+from server.metrics import METRICS as SERVER_METRICS
+from simulations.cli import app as simulator_app
+
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
+APPS = {
+    "fedprune-sim": simulator_app,
+    "fedprune-client": client_app,
+    "fedprune-server": server_app,
+}
+NOTE = "Made from the code by `make docs`: change the code, not this page."
+
+
+def pages() -> dict[str, str]:
+    """Return the Markdown of each page by its file's name."""
+    return {
+        "plan.md": _plan(),
+        "schema.md": _schema(),
+        "settings.md": _settings(),
+        "commands.md": _commands(),
+        "metrics.md": _metrics(),
+        "events.md": _events(),
+        "errors.md": _errors(),
+    }
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join((f"# {title}", *parts, f"*{NOTE}*")) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _prose(described: str) -> str:
+    """Return a docstring as Markdown: its code has two backticks, and no headings follow."""
+    return re.sub(r"``(.+?)``", r"`\1`", described, flags=re.DOTALL)
+
+
+# Plan, schema and settings.
+
+SCHEMA = FeatureSchema.__name__
+"""Has a page of its own, to which the plan's page leads."""
+
+
+def _plan() -> str:
+    lead = "What a federation agrees on: one TOML file, approved by its hash. Unknown keys are errors."
+    return _page("Plan", lead, *_sections(Plan, "##", "plan.toml"))
+
+
+def _schema() -> str:
+    lead = (
+        "What a table holds: a TOML file, or `[schema]` of a plan. Bounds, values and codes are"
+        " declared in public and never taken from rows."
+    )
+    return _page("Schema", lead, *_sections(FeatureSchema, "##", "SCHEMA.toml"))
+
+
+def _settings() -> str:
+    lead = (
+        "Each side keeps a file of its own beside the plan. No setting stands in both, and a key"
+        " that is not listed is refused."
+    )
+    client = _sections(ClientConfig, "##", "client.toml")
+    return _page("Settings", lead, *client, *_sections(Settings, "##", "server.toml"))
+
+
+def _sections(model: type[BaseModel], mark: str, file: str) -> Iterator[str]:
+    """Yield a heading, the docstring and a table for a model and each that it holds."""
+    whole = model.model_json_schema(by_alias=True)
+    named = whole.pop("$defs", {})
+    titles = {name: _title(path) for name, path in _paths(whole, named).items()}
+    if model is not FeatureSchema:
+        titles.pop(SCHEMA, None)
+    for title, schema in {file: whole, **{titles[name]: named[name] for name in titles}}.items():
+        yield f"{mark} {title if schema is whole else f'{title} in {file}'}"
+        if described := schema.get("description"):
+            yield _prose(described)
+        required = schema.get("required", ())
+        rows = []
+        for key, field in schema["properties"].items():
+            default = "needed" if key in required else _default(field.get("default"))
+            rows.append((f"`{key}`", _words(key, field, titles, file), default))
+        yield _table(("key", "takes", "default"), rows)
+
+
+def _title(path: str) -> str:
+    return f"`{path}`"
+
+
+def _paths(whole: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, str]:
+    """Return the TOML heading of each model that ``whole`` holds, in the order of the file."""
+    found = dict[str, str]()
+
+    def visit(schema: Mapping[str, Any], above: str) -> None:
+        for key, field in schema.get("properties", {}).items():
+            held = re.findall(r"'\$ref': '#/\$defs/(\w+)'", str(field))
+            path = f"{above}.{key}".strip(".")
+            for name in held:
+                kind = named[name]["properties"].get("kind", {}).get("const")
+                said = f"[[{path}]]" if field.get("type") == "array" else f"[{path}]"
+                found[name] = f'{said} kind = "{kind}"' if kind else said
+                if name != SCHEMA:
+                    visit(named[name], path)
+
+    visit(whole, "")
+    return found
+
+
+def _slug(title: str) -> str:
+    """Return a heading's anchor, as both the site and a forge's Markdown make it."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower())
+
+
+def _words(key: str, field: Mapping[str, Any], titles: Mapping[str, str], file: str = "") -> str:
+    """Say what a key takes."""
+    if key in REGISTRIES and field.get("type") == "string":
+        return ", ".join(f"`{name}`" for name in REGISTRIES[key].names)
+    if (choices := field.get("anyOf") or field.get("oneOf")) is not None:
+        said = (_words("", one, titles, file) for one in choices if one.get("type") != "null")
+        return " or ".join(dict.fromkeys(said))
+    if (reference := field.get("$ref")) is not None:
+        name = reference.rsplit("/", 1)[-1]
+        if name not in titles:
+            return "a shipped schema's name, or [a schema](schema.md)"
+        return f"[{titles[name]}](#{_slug(f'{titles[name]} in {file}')})"
+    if "const" in field:
+        return f"`{_literal(field['const'])}`"
+    if "enum" in field:
+        return ", ".join(f"`{_literal(one)}`" for one in field["enum"])
+    match field.get("type"):
+        case "array":
+            return f"list of {_words('', field.get('items', {}), titles, file) or 'values'}"
+        case "object":
+            values = field.get("additionalProperties") or next(
+                iter(field.get("patternProperties", {}).values()), {}
+            )
+            return f"table of {_words('', values, titles, file) if values is not True else 'values'}"
+        case "boolean":
+            return "true or false"
+        case "integer" | "number" as kind:
+            return f"{'whole ' * (kind == 'integer')}number{_range(field)}"
+        case "string":
+            return "path" if field.get("format") == "path" else f"text{_form(field)}"
+    return "anything"
+
+
+def _range(field: Mapping[str, Any]) -> str:
+    bounds = {
+        "from": field.get("minimum"),
+        "above": field.get("exclusiveMinimum"),
+        "to": field.get("maximum"),
+        "below": field.get("exclusiveMaximum"),
+    }
+    said = [f"{word} {bound:,g}" for word, bound in bounds.items() if bound is not None]
+    return f" {' '.join(said)}" if said else ""
+
+
+def _form(field: Mapping[str, Any]) -> str:
+    return f" of the form `{field['pattern']}`" if "pattern" in field else ""
+
+
+def _default(value: object) -> str:
+    if value is None:
+        return "none"
+    return "its own defaults" if isinstance(value, dict) and value else f"`{_literal(value)}`"
+
+
+def _literal(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return f'"{value}"'
+        case float():
+            return f"{value:g}"
+        case list():
+            return f"[{', '.join(map(_literal, value))}]"
+    return str(value)
+
+
+# Commands.
+
+
+def _commands() -> str:
+    parts = [EXIT_CODES, "`--debug` anywhere on the command line shows an error's traceback."]
+    for name, app in APPS.items():
+        command = typer.main.get_command(app)
+        assert isinstance(command, click.Group)
+        parts += [f"## {name}", str(command.help), *_group(name, command)]
+    return _page("Commands", *parts)
+
+
+def _group(path: str, group: click.Group) -> Iterator[str]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from _group(f"{path} {name}", command)
+            continue
+        yield f"### {path} {name}"
+        yield _prose(str(command.help).strip())
+        rows = [
+            _parameter(one) for one in command.params if not getattr(one, "hidden", False)
+        ]
+        if rows := [row for row in rows if row[0] != "`--help`"]:
+            yield _table(("option or argument", "takes", "default", "what it is"), rows)
+
+
+def _parameter(one: click.Parameter) -> tuple[str, str, str, str]:
+    if isinstance(one, click.Option):
+        name = ", ".join((*one.opts, *one.secondary_opts))
+    else:
+        name = str(one.name).upper()
+    default = one.default
+    silent = default is None or default is False or default == ""
+    shown = "needed" if one.required else "" if silent else f"`{default}`"
+    kind = one.type
+    if isinstance(kind, click.Choice):
+        takes = ", ".join(map(str, kind.choices))
+    elif isinstance(one, click.Option) and one.is_flag:
+        takes = "a switch"
+    else:
+        takes = kind.name.replace(" range", "") + _bounds(kind)
+    return f"`{name}`", takes, shown, getattr(one, "help", None) or ""
+
+
+def _bounds(kind: click.ParamType) -> str:
+    lowest, highest = getattr(kind, "min", None), getattr(kind, "max", None)
+    bounds = {"from": lowest, "to": highest}
+    return "".join(f" {word} {bound:,}" for word, bound in bounds.items() if bound is not None)
+
+
+# Metrics, events, errors.
+
+
+def _metrics() -> str:
+    lead = (
+        "`GET /metrics` on the address that `[monitoring]` names, in Prometheus' text form, on"
+        " loopback alone. Labels take values from fixed lists and members' names."
+    )
+    told = {"Both": [], "Server": [], "Institution": []}  # type: dict[str, list[Metric]]
+    for metric in (*SERVER_METRICS, *CLIENT_METRICS):
+        both = metric in SERVER_METRICS and metric in CLIENT_METRICS
+        role = "Both" if both else "Server" if metric in SERVER_METRICS else "Institution"
+        if metric not in told[role]:
+            told[role].append(metric)
+    parts = [
+        part
+        for role, metrics in told.items()
+        for part in (
+            f"## {role}",
+            _table(
+                ("name", "kind", "labels", "meaning"),
+                [(f"`{m.full_name}`", m.kind, ", ".join(m.labels), m.meaning) for m in metrics],
+            ),
+        )
+    ]
+    return _page("Metrics", lead, *parts)
+
+
+def _events() -> str:
+    lead = (
+        "What a line of an [audit log](../audit-log.md) can tell. Each line also has the fields"
+        " `version`, `sequence`, `time`, `role`, `name`, `event`, `previous` and `signature`."
+    )
+    parts = []
+    for name in EVENTS.names:
+        event = EVENTS.require(name)
+        fields = event.model_json_schema()["properties"]
+        parts += [f"## {name}", _prose(getdoc(event) or "")]
+        rows = [(f"`{key}`", _words("", field, {})) for key, field in fields.items()]
+        if rows:
+            parts.append(_table(("field", "holds"), rows))
+    return _page("Audit events", lead, *parts)
+
+
+def _errors() -> str:
+    lead = (
+        "An error is one line that names the value, the bound and the remedy; the process ends with"
+        " the exit code. Of an institution's refusal the server hears the reason in the third"
+        " column and nothing else; `refused` is all it hears where records are behind it."
+    )
+    rows = [
+        (
+            f"{'· ' * depth}`{kind.__name__}`",
+            str(kind.exit_code),
+            kind.reason if issubclass(kind, PolicyError) else "",
+            _prose((getdoc(kind) or "").splitlines()[0]),
+        )
+        for depth, kind in _tree(FedpruneError, 0)
+    ]
+    return _page("Errors", lead, EXIT_CODES, _table(("error", "exit", "told", "when"), rows))
+
+
+def _tree(kind: type[FedpruneError], depth: int) -> Iterator[tuple[int, type[FedpruneError]]]:
+    if depth == 0:
+        _import_all()
+    yield depth, kind
+    for one in sorted(kind.__subclasses__(), key=lambda one: one.__name__):
+        if one.__module__.partition(".")[0] in ("common", "client", "server"):
+            yield from _tree(one, depth + 1)
+
+
+def _import_all() -> None:
+    """Import whatever may define an error."""
+    for package in (common, client, server):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+
+def main() -> None:
+    """Write the pages."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
