@@ -81,7 +81,9 @@ SCHEMA = FeatureSchema.__name__
 
 
 def _plan() -> str:
-    lead = "What a federation agrees on: one TOML file, approved by its hash. Unknown keys are errors."
+    lead = (
+        "What a federation agrees on: one TOML file, approved by its hash. Unknown keys are errors."
+    )
     return _page("Plan", lead, *_sections(Plan, "##", "plan.toml"))
 
 
@@ -157,29 +159,34 @@ def _words(key: str, field: Mapping[str, Any], titles: Mapping[str, str], file: 
         said = (_words("", one, titles, file) for one in choices if one.get("type") != "null")
         return " or ".join(dict.fromkeys(said))
     if (reference := field.get("$ref")) is not None:
-        name = reference.rsplit("/", 1)[-1]
-        if name not in titles:
+        title = titles.get(reference.rsplit("/", 1)[-1])
+        if title is None:
             return "a shipped schema's name, or [a schema](schema.md)"
-        return f"[{titles[name]}](#{_slug(f'{titles[name]} in {file}')})"
-    if "const" in field:
-        return f"`{_literal(field['const'])}`"
-    if "enum" in field:
-        return ", ".join(f"`{_literal(one)}`" for one in field["enum"])
+        return f"[{title}](#{_slug(f'{title} in {file}')})"
+    if (
+        values := field.get("enum") or ([field["const"]] if "const" in field else None)
+    ) is not None:
+        return ", ".join(f"`{_literal(one)}`" for one in values)
+    return _kind(field, titles, file)
+
+
+def _kind(field: Mapping[str, Any], titles: Mapping[str, str], file: str) -> str:
+    """Say what a key takes that is no choice among values or models."""
+    said = "anything"
     match field.get("type"):
         case "array":
-            return f"list of {_words('', field.get('items', {}), titles, file) or 'values'}"
+            said = f"list of {_words('', field.get('items', {}), titles, file)}"
         case "object":
-            values = field.get("additionalProperties") or next(
-                iter(field.get("patternProperties", {}).values()), {}
-            )
-            return f"table of {_words('', values, titles, file) if values is not True else 'values'}"
+            forms = [*field.get("patternProperties", {}).values()]
+            held = field.get("additionalProperties") or (forms[0] if forms else {})
+            said = f"table of {_words('', held, titles, file)}"
         case "boolean":
-            return "true or false"
+            said = "true or false"
         case "integer" | "number" as kind:
-            return f"{'whole ' * (kind == 'integer')}number{_range(field)}"
+            said = f"{'whole ' * (kind == 'integer')}number{_range(field)}"
         case "string":
-            return "path" if field.get("format") == "path" else f"text{_form(field)}"
-    return "anything"
+            said = "path" if field.get("format") == "path" else f"text{_form(field)}"
+    return said
 
 
 def _range(field: Mapping[str, Any]) -> str:
@@ -235,9 +242,7 @@ def _group(path: str, group: click.Group) -> Iterator[str]:
             continue
         yield f"### {path} {name}"
         yield _prose(str(command.help).strip())
-        rows = [
-            _parameter(one) for one in command.params if not getattr(one, "hidden", False)
-        ]
+        rows = [_parameter(one) for one in command.params if not getattr(one, "hidden", False)]
         if rows := [row for row in rows if row[0] != "`--help`"]:
             yield _table(("option or argument", "takes", "default", "what it is"), rows)
 
@@ -260,7 +265,7 @@ def _parameter(one: click.Parameter) -> tuple[str, str, str, str]:
     return f"`{name}`", takes, shown, getattr(one, "help", None) or ""
 
 
-def _bounds(kind: click.ParamType) -> str:
+def _bounds(kind: object) -> str:
     lowest, highest = getattr(kind, "min", None), getattr(kind, "max", None)
     bounds = {"from": lowest, "to": highest}
     return "".join(f" {word} {bound:,}" for word, bound in bounds.items() if bound is not None)
@@ -274,7 +279,7 @@ def _metrics() -> str:
         "`GET /metrics` on the address that `[monitoring]` names, in Prometheus' text form, on"
         " loopback alone. Labels take values from fixed lists and members' names."
     )
-    told = {"Both": [], "Server": [], "Institution": []}  # type: dict[str, list[Metric]]
+    told: dict[str, list[Metric]] = {"Both": [], "Server": [], "Institution": []}
     for metric in (*SERVER_METRICS, *CLIENT_METRICS):
         both = metric in SERVER_METRICS and metric in CLIENT_METRICS
         role = "Both" if both else "Server" if metric in SERVER_METRICS else "Institution"

@@ -22,7 +22,7 @@ def test_the_committed_pages_are_current(made: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("page", "said"),
     [
-        ("plan.md", "| `sparsity` | number from 0 below 1 or `\"auto\"` | `0.9` |"),
+        ("plan.md", '| `sparsity` | number from 0 below 1 or `"auto"` | `0.9` |'),
         ("plan.md", "`displacement`, `gradient`, `magnitude`"),
         ("schema.md", "| `log` | true or false | `false` |"),
         ("settings.md", "## `[ledger.limits]` in client.toml"),
@@ -45,7 +45,7 @@ def test_links_lead_to_what_there_is() -> None:
         relinked((ROOT / source).read_text(), page)
     told = relinked("[a](../common/privacy/README.md#unit) [b](../common/plan.py)", "index.md")
     assert told == "[a](depth/privacy.md#unit) b (`common/plan.py`)"
-    with pytest.raises(FileNotFoundError, match="gone.md"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.md"):
         relinked("[a](gone.md)", "index.md")
 
 
