@@ -42,7 +42,8 @@ class Block:
         if self.language != "console":
             return []
         lines = self.text.replace("\\\n", " ").splitlines()
-        return [words for line in lines if (words := shlex.split(line, comments=True))]
+        typed = [words for line in lines if (words := shlex.split(line, comments=True))]
+        return [[Path(program).name, *rest] for program, *rest in typed]
 
 
 def blocks_of(path: Path) -> list[Block]:
@@ -54,7 +55,7 @@ def blocks_of(path: Path) -> list[Block]:
         step = match["step"]
         found.append(
             Block(
-                path.relative_to(DOCS).as_posix(),
+                path.name,
                 match["language"],
                 match["text"],
                 int(step) if step else None,
@@ -68,4 +69,5 @@ def blocks_of(path: Path) -> list[Block]:
 
 def pages() -> list[Path]:
     """Return the pages that people wrote and the tests therefore read."""
-    return [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "reference"]
+    written = [path for path in sorted(DOCS.rglob("*.md")) if path.parent.name != "reference"]
+    return [*written, ROOT / "README.md"]
