@@ -80,6 +80,7 @@ def table_of(schema: FeatureSchema, rows: int) -> pd.DataFrame:
     return pd.DataFrame(columns | {schema.label.column: rng.integers(0, 2, rows)})
 
 
+@pytest.mark.timeout(900)
 def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     outcomes = list(type_all(blocks_of(DOCS / "tutorial.md")))
@@ -92,6 +93,7 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (tmp_path / "runs" / path).stat().st_size > 0
 
 
+@pytest.mark.timeout(900)
 def test_the_researchers_guide_and_the_model_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
