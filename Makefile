@@ -22,6 +22,7 @@ demo: $(VENV)/run.stamp ## train, aggregate and prune on the embedded data: resu
 
 docs: setup ## renew the reference from the code and build the documentation into build/docs
 	@$(BIN)/python -m tests.docs.reference
+	@$(BIN)/python -m tests.reference.commands
 	@$(BIN)/properdocs build --quiet
 	@echo "build/docs/index.html"
 

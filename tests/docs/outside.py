@@ -16,7 +16,7 @@ READMES = {
     "docker/README.md": "depth/containers.md",
     **{
         f"common/{name}/README.md": f"depth/{name}.md"
-        for name in ("consent", "crypto", "privacy", "pruning", "trail")
+        for name in ("consent", "crypto", "privacy", "pruning", "release", "trail")
     },
 }
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")

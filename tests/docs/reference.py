@@ -1,7 +1,8 @@
 """The reference pages of docs/, made from the code: ``python -m tests.docs.reference``.
 
-Models become tables by their JSON schema, commands by click, errors by the tree of classes. The
-pages are committed, so that they can be read without building the site; a test holds them to this.
+Models become tables by their JSON schema, errors by the tree of classes; commands are those of
+`tests.reference.commands`. The pages are committed, so that they can be read without building the
+site; a test holds them to this.
 """
 
 import importlib
@@ -12,34 +13,20 @@ from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
-import click
-import typer
 from pydantic import BaseModel
 
 import client
 import common
 import server
-from client.cli import app as client_app
 from client.config import ClientConfig
-from client.metrics import METRICS as CLIENT_METRICS
-from common.console import EXIT_CODES
 from common.errors import FedpruneError, PolicyError
-from common.metrics import Metric
 from common.plan import Plan
 from common.schema import FeatureSchema
 from common.sections import REGISTRIES
 from common.trail.events import EVENTS
-from server.cli import app as server_app
 from server.home import Settings
-from server.metrics import METRICS as SERVER_METRICS
-from simulations.cli import app as simulator_app
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
-APPS = {
-    "fedprune-sim": simulator_app,
-    "fedprune-client": client_app,
-    "fedprune-server": server_app,
-}
 NOTE = "Made from the code by `make docs`: change the code, not this page."
 
 
@@ -49,8 +36,6 @@ def pages() -> dict[str, str]:
         "plan.md": _plan(),
         "schema.md": _schema(),
         "settings.md": _settings(),
-        "commands.md": _commands(),
-        "metrics.md": _metrics(),
         "events.md": _events(),
         "errors.md": _errors(),
     }
@@ -223,80 +208,7 @@ def _literal(value: object) -> str:
     return str(value)
 
 
-# Commands.
-
-
-def _commands() -> str:
-    parts = [EXIT_CODES, "`--debug` anywhere on the command line shows an error's traceback."]
-    for name, app in APPS.items():
-        command = typer.main.get_command(app)
-        assert isinstance(command, click.Group)
-        parts += [f"## {name}", str(command.help), *_group(name, command)]
-    return _page("Commands", *parts)
-
-
-def _group(path: str, group: click.Group) -> Iterator[str]:
-    for name, command in sorted(group.commands.items()):
-        if isinstance(command, click.Group):
-            yield from _group(f"{path} {name}", command)
-            continue
-        yield f"### {path} {name}"
-        yield _prose(str(command.help).strip())
-        rows = [_parameter(one) for one in command.params if not getattr(one, "hidden", False)]
-        if rows := [row for row in rows if row[0] != "`--help`"]:
-            yield _table(("option or argument", "takes", "default", "what it is"), rows)
-
-
-def _parameter(one: click.Parameter) -> tuple[str, str, str, str]:
-    if isinstance(one, click.Option):
-        name = ", ".join((*one.opts, *one.secondary_opts))
-    else:
-        name = str(one.name).upper()
-    default = one.default
-    silent = default is None or default is False or default == ""
-    shown = "needed" if one.required else "" if silent else f"`{default}`"
-    kind = one.type
-    if isinstance(kind, click.Choice):
-        takes = ", ".join(map(str, kind.choices))
-    elif isinstance(one, click.Option) and one.is_flag:
-        takes = "a switch"
-    else:
-        takes = kind.name.replace(" range", "") + _bounds(kind)
-    return f"`{name}`", takes, shown, getattr(one, "help", None) or ""
-
-
-def _bounds(kind: object) -> str:
-    lowest, highest = getattr(kind, "min", None), getattr(kind, "max", None)
-    bounds = {"from": lowest, "to": highest}
-    return "".join(f" {word} {bound:,}" for word, bound in bounds.items() if bound is not None)
-
-
-# Metrics, events, errors.
-
-
-def _metrics() -> str:
-    lead = (
-        "`GET /metrics` on the address that `[monitoring]` names, in Prometheus' text form, on"
-        " loopback alone. Labels take values from fixed lists and members' names."
-    )
-    told: dict[str, list[Metric]] = {"Both": [], "Server": [], "Institution": []}
-    for metric in (*SERVER_METRICS, *CLIENT_METRICS):
-        both = metric in SERVER_METRICS and metric in CLIENT_METRICS
-        role = "Both" if both else "Server" if metric in SERVER_METRICS else "Institution"
-        if metric not in told[role]:
-            told[role].append(metric)
-    parts = [
-        part
-        for role, metrics in told.items()
-        for part in (
-            f"## {role}",
-            _table(
-                ("name", "kind", "labels", "meaning"),
-                [(f"`{m.full_name}`", m.kind, ", ".join(m.labels), m.meaning) for m in metrics],
-            ),
-        )
-    ]
-    return _page("Metrics", lead, *parts)
+# Events and errors.
 
 
 def _events() -> str:
@@ -319,7 +231,8 @@ def _errors() -> str:
     lead = (
         "An error is one line that names the value, the bound and the remedy; the process ends with"
         " the exit code. Of an institution's refusal the server hears the reason in the third"
-        " column and nothing else; `refused` is all it hears where records are behind it."
+        " column and nothing else; `refused` is all it hears where records are behind it. What exit"
+        " codes mean in all: [commands](../commands.md#exit-codes)."
     )
     rows = [
         (
@@ -330,7 +243,7 @@ def _errors() -> str:
         )
         for depth, kind in _tree(FedpruneError, 0)
     ]
-    return _page("Errors", lead, EXIT_CODES, _table(("error", "exit", "told", "when"), rows))
+    return _page("Errors", lead, _table(("error", "exit", "told", "when"), rows))
 
 
 def _tree(kind: type[FedpruneError], depth: int) -> Iterator[tuple[int, type[FedpruneError]]]:
