@@ -8,7 +8,7 @@ BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo federation test lint licences lock sbom vulnerabilities wheel wheelhouse \
+.PHONY: help setup demo docs federation test lint licences lock sbom vulnerabilities wheel wheelhouse \
 	bench clean
 
 help: ## show this list
@@ -19,6 +19,12 @@ setup: $(VENV)/dev.stamp ## create .venv with everything that runs, tests and ch
 
 demo: $(VENV)/run.stamp ## train, aggregate and prune on the embedded data: results in runs/demo
 	$(BIN)/fedprune-sim run --out runs/demo
+
+docs: setup ## renew the reference from the code and build the documentation into build/docs
+	@$(BIN)/python -m tests.docs.reference
+	@$(BIN)/python -m tests.reference.commands
+	@$(BIN)/properdocs build --quiet
+	@echo "build/docs/index.html"
 
 federation: setup ## a server and three institutions on loopback over TLS: train, prune, take down
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.deployment.loopback

@@ -32,6 +32,8 @@ OTHER: Final = "other"
 """A reason that this release does not know; an institution may say anything."""
 
 REASONS: Final = (
+    "altered model",
+    "another plan's model",
     "another run or plan",
     "bad-key",
     "bad-signature",
@@ -51,7 +53,9 @@ REASONS: Final = (
     "model is out of bounds",
     "model or mask is not the described one",
     "not approved",
+    "old release",
     "other-descriptor",
+    "other-format",
     "other-protocol",
     "other-roster",
     "other-session",
@@ -61,6 +65,7 @@ REASONS: Final = (
     "privacy budget",
     "protocol",
     "refused",
+    "release",
     "repeated round differs",
     "revoked-peer",
     "ring",
@@ -84,6 +89,8 @@ REASONS: Final = (
     "threshold",
     "threshold differs from the plan",
     "unknown-peer",
+    "withdrawn",
+    "word on another release",
 )
 """Every reason that a refusal names, and "failed" for what was no refusal."""
 

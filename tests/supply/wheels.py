@@ -65,7 +65,7 @@ def seal(house: Path) -> None:
 
 
 def install(house: Path, *options: object) -> None:
-    """Install a sealed wheel house without network, as README.md tells people to."""
+    """Install a sealed wheel house without network, as docs/supply-chain.md tells people to."""
     sealed = ("--require-hashes", "--requirement", house / REQUIREMENTS)
     _pip("install", "--no-index", "--find-links", house, *sealed, *options)
 
