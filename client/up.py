@@ -46,13 +46,13 @@ class Whereabouts:
         try:
             if self._seen == (seen := [file.stat().st_mtime_ns for file in files]):
                 return
-            self._seen, server = seen, load_config(self._settings).server
+            self._seen = seen  # Whatever comes of it is said once.
+            server = load_config(self._settings).server
+            known = self.file.read_text() if self.file.exists() else ""
+            if server is not None and server.address != known:
+                write_secret(self.file, server.address.encode())
         except (FedpruneError, OSError) as error:
             log.warning("the server is looked for where it was: %s", error)
-            return
-        known = self.file.read_text() if self.file.exists() else ""
-        if server is not None and server.address != known:
-            write_secret(self.file, server.address.encode())
 
 
 def children(home: Path, whereabouts: Path, port: int, passphrase: AskedOnce) -> list[Child]:
@@ -113,6 +113,7 @@ def up(home: Path) -> None:
             port = int(probe.getsockname()[1])
         whereabouts = Whereabouts(home)
         kept = children(home, whereabouts.file, port, passphrase)
+        passphrase.close()
         log_to_file()
         environment, state = flower_environment(home), home / "state"
         Supervisor(kept, home / "logs", environment, whereabouts, state=state).run()

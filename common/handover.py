@@ -48,13 +48,13 @@ class Handover:
     def renewed(self) -> bool:
         """Read again what has changed; whether it has. What cannot be read leaves what is held."""
         try:
-            if self._times == [file.stat().st_mtime_ns for file in self._files]:
+            if self._times == self._changed():
                 return False
             self._times, now = self._look()
             if now == self._held:
                 return False
-            self._held = now
             self._write(self._read())
+            self._held = now
         except FileNotFoundError:
             return False  # It is being replaced, or its owner has left.
         except (FedpruneError, OSError) as error:
@@ -62,9 +62,14 @@ class Handover:
             return False
         return True
 
-    def _look(self) -> tuple[list[int], list[bytes]]:
-        times = [file.stat().st_mtime_ns for file in self._files]
-        return times, [hashlib.sha256(file.read_bytes()).digest() for file in self._files]
+    def _changed(self) -> list[tuple[int, int]]:
+        # A change of its mode alone may let it be read.
+        found = [file.stat() for file in self._files]
+        return [(one.st_mtime_ns, one.st_ctime_ns) for one in found]
+
+    def _look(self) -> tuple[list[tuple[int, int]], list[bytes]]:
+        changed = self._changed()
+        return changed, [hashlib.sha256(file.read_bytes()).digest() for file in self._files]
 
     def _write(self, data: bytes) -> None:
         os.ftruncate(self.handle, 0)
@@ -86,6 +91,10 @@ class AskedOnce:
         """Return the answer."""
         self.said = self.said or self._ask()
         return self.said
+
+    def close(self) -> None:
+        """Ask nobody from now on: who waits for an answer looks after nothing meanwhile."""
+        self._ask = lambda: ""
 
 
 def environment_without_secrets() -> dict[str, str]:

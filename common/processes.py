@@ -30,6 +30,8 @@ from common.waiting import Backoff
 log = logging.getLogger("fedprune.up")
 
 TICK_SECONDS = 0.1
+LOOKS = 10
+"""At a lock before it is said to be held: whoever asks for an `up` holds it for an instant."""
 GRACE_SECONDS = 12.0
 """Before SIGKILL: Flower's own processes take up to five seconds to leave."""
 
@@ -160,11 +162,11 @@ class Supervisor:
     def _note(self, standings: dict[str, Standing]) -> None:
         if self.state is None or standings == self._noted:
             return
-        self._noted = standings
         fields = {name: asdict(standing) for name, standing in standings.items()}
         # A full disk must not end what it lets run.
         with suppress(DiskError):
             write_secret(self.state / STANDINGS, json.dumps(fields).encode())
+            self._noted = standings
 
     def _keep(self, one: _Kept) -> tuple[str, ...]:
         """Start or restart a child that is due; return who is to start again for its end."""
@@ -240,10 +242,8 @@ def only_one(home: Path) -> Iterator[None]:
     """Hold ``home`` against a second `up`; raise `ConfigError` if there is one."""
     handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{home}: `up` runs here already: stop that one first") from None
+        if not _locked(handle):
+            raise ConfigError(f"{home}: `up` runs here already: stop that one first")
         yield
     finally:
         os.close(handle)
@@ -252,10 +252,29 @@ def only_one(home: Path) -> Iterator[None]:
 def is_up(home: Path) -> bool:
     """Say whether an `up` holds ``home``."""
     try:
-        with only_one(home):
-            return False
-    except (ConfigError, OSError):
+        handle = os.open(_lock(home), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+    except OSError:
         return True
+    try:
+        # Shared, so that of two who look neither is taken for an `up`.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _locked(handle: int) -> bool:
+    """Take a lock that whoever looks holds for an instant."""
+    for attempt in range(LOOKS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(TICK_SECONDS * (attempt < LOOKS - 1))
+        else:
+            return True
+    return False
 
 
 def read_standings(state: Path) -> dict[str, Standing]:

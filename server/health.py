@@ -25,16 +25,19 @@ class Look:
         """``superlink`` is its ``host:port`` on loopback."""
         self._state, self._public, self._superlink = home / "state", public, superlink
         self._desk = _client(self._state / "desk.pem")
-        self._outside = _client(home / "ca.pem")
+        self._authority = home / "ca.pem"
 
     def __call__(self) -> dict[str, Part]:
         """Return the server's parts as they are now."""
         host = EVERY.get(self._public.listen, self._public.listen)
         gateway = join_address(host, self._public.port)
+        # Read each time: another authority may have followed. The certificate is made out to the
+        # name that institutions dial.
+        with _client(self._authority) as outside:
+            public = self._answers("gateway", outside, gateway, self._public.host)
         return {
             "superlink": self._answers("superlink", self._desk, self._superlink),
-            # The certificate is made out to the name that institutions dial.
-            "gateway": self._answers("gateway", self._outside, gateway, self._public.host),
+            "gateway": public,
             "serverapp": ready(self._state, READY),
         }
 

@@ -149,7 +149,9 @@ class ServerHome:
         (folder / f"{name}{BEFORE}").unlink(missing_ok=True)
         # The enrolment last: until then the member is one.
         for end in (PUBLIC, ".json"):
-            (folder / f"{name}{end}").rename(self._former(member, end))
+            # Its key may be gone already: damaged and taken out, or by a revocation cut short.
+            if (file := folder / f"{name}{end}").exists():
+                file.rename(self._former(member, end))
 
     def settle(self, signed: Container[bytes]) -> None:
         """Shut out the nodes' earlier keys of members that use their present ones.

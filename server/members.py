@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from common.errors import ConfigError
+from server.home import PUBLIC
 
 log = logging.getLogger("fedprune.up")
 
@@ -31,17 +32,31 @@ class Members:
         """Members whose keys are there and could not be read when they were last looked at."""
 
     def __call__(self) -> Mapping[bytes, str]:
-        """Return the keys as they are, or were a second ago; what cannot be read is no member."""
+        """Return the keys as they are, or were a second ago; what cannot be read is no member.
+
+        Raises:
+            OSError: the folder could not be listed yet.
+        """
         if self._clock() >= self._due:
+            try:
+                if (seen := self._look()) != self._seen:
+                    # Looked at before it is read, so that what changes meanwhile is seen to.
+                    self._keys, self._seen = self._read(), seen
+            except OSError:
+                if self._seen is None:
+                    raise
+                # A folder that is away for a moment has no say: who is shut out stays out.
+                log.warning("the members' keys cannot be listed: those known stay")
             self._due = self._clock() + SETTLE_SECONDS
-            if (seen := self._look()) != self._seen:
-                # Looked at before it is read, so that what changes meanwhile is seen to.
-                self._seen, self._keys = seen, self._read()
         return self._keys
+
+    def _files(self) -> list[Path]:
+        # Not by `glob`, to which a folder that is not there is an empty one.
+        return [path for path in self._folder.iterdir() if path.suffix == PUBLIC]
 
     def _look(self) -> dict[str, tuple[int, ...]]:
         seen: dict[str, tuple[int, ...]] = {}
-        for path in self._folder.glob("*.pub"):
+        for path in self._files():
             try:
                 found = path.stat()
             except OSError:
@@ -53,7 +68,7 @@ class Members:
     def _read(self) -> dict[bytes, str]:
         keys: dict[bytes, str] = {}
         damaged: set[str] = set()
-        for path in sorted(self._folder.glob("*.pub")):
+        for path in sorted(self._files()):
             try:
                 keys[node_key(path)] = path.stem
             except (ConfigError, OSError) as error:

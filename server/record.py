@@ -18,6 +18,7 @@ it again, since two sums that differ by one of them show it.
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,7 +138,11 @@ class RunRecord:
         used = [event["epoch"] for event in since if event["event"] == "tried"]
         if opened := [event["epoch"] for event in since if event["event"] == "opening"]:
             model, report = lose_round(model, opened[-1])
+            checkpoint = self._directory / CHECKPOINT
+            got_further = checkpoint.stat().st_mtime_ns
             self.keep(model, report)
+            # By its time resumptions are counted; a round that was lost is no progress.
+            os.utime(checkpoint, ns=(got_further, got_further))
         # Keys of the epoch after an attempt's may have come with its vectors.
         return self._run, replace(model, epoch=max([model.epoch, *used]) + 1)
 

@@ -81,7 +81,7 @@ def resume_interrupted(control: ControlHttpClient, folder: Path) -> None:
         standing = standing_of(tries, home) if ours else Standing.WAITING
         if standing is Standing.GOING and dead and fruitless(tries, home) < TRIES:
             standing = Standing.AGAIN
-        if standing is Standing.AGAIN:
+        if standing is Standing.AGAIN and tries_of(runs(control))[name][-1] == last:
             # The next try first: stopped and not begun again would look like an operator's wish.
             start_run(control, name)
             log.warning("run %s was interrupted and goes on", name)

@@ -5,6 +5,7 @@ that it does not trust: both are published and approved, the server's certificat
 new one, the old one is dropped.
 """
 
+import os
 from pathlib import Path
 
 from cryptography import x509
@@ -25,8 +26,8 @@ from server.certificates import (
 )
 from server.home import AUTHORITY, AUTHORITY_KEY, CERTIFICATE, SERVER_KEY, ServerHome
 
-COMING = ".next"
-"""Ends the name of a key that takes the place of another."""
+COMING, BEFORE = ".next", ".before"
+"""Ends of the names of a key that takes the place of another, and of that other meanwhile."""
 
 
 def certify(  # noqa: PLR0913, PLR0917
@@ -123,5 +124,10 @@ def _prepared(path: Path, key: Key, stream: Stream, passphrase: str) -> Path:
 
 
 def _take_over(fresh: Path, path: Path) -> None:
-    erase(path)
+    """Put a key in the place of another, so that at no moment there is none."""
+    before = path.with_name(path.name + BEFORE)
+    erase(before)
+    if path.exists():
+        os.link(path, before)
     fresh.replace(path)
+    erase(before)

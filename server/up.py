@@ -52,11 +52,11 @@ class Doorkeeper:
         if began < self._due:
             return
         self._due = began + SETTLE_SECONDS
-        keys = self._members()
-        found = (keys, self._members.unreadable)
-        if found == self._told and began < self._stale:
-            return
         try:
+            keys = self._members()
+            found = (keys, self._members.unreadable)
+            if found == self._told and began < self._stale:
+                return
             with self._desk.control(ASK_SECONDS) as control:
                 let_in(control, keys, self._members.unreadable)
         except (httpx.HTTPError, FedpruneError, OSError) as error:
@@ -114,7 +114,9 @@ def up(home: Path) -> None:
     with only_one(home):
         desk = open_desk(home, datetime.now(UTC), SystemEntropy().stream("desk"))
         (home / MEMBERS).mkdir(exist_ok=True)
-        kept = children(home, desk, public, AskedOnce())
+        passphrase = AskedOnce()
+        kept = children(home, desk, public, passphrase)
+        passphrase.close()
         log_to_file()
         Supervisor(
             kept,

@@ -57,6 +57,16 @@ def test_a_server_that_moved_is_dialled_where_it_was_approved_to_be(home: Path) 
     assert not child.handed.renewed()
 
 
+def test_settings_that_are_broken_are_told_once(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whereabouts = Whereabouts(home)
+    (home / "client.toml").write_text("name =")
+    for _ in range(5):
+        whereabouts()
+    assert caplog.text.count("the server is looked for where it was") == 1
+
+
 def test_what_cannot_be_read_leaves_it_where_it_was(home: Path) -> None:
     whereabouts = Whereabouts(home)
     child = supernode(home, whereabouts)

@@ -102,6 +102,29 @@ def test_a_passphrase_is_asked_for_once_and_only_if_needed(file: Path) -> None:
     assert (once.said, len(asked)) == ("open sesame", 1)
 
 
+def test_nobody_is_asked_once_all_runs(file: Path) -> None:
+    def ask() -> str:
+        raise AssertionError("who waits for an answer looks after nothing")
+
+    once = AskedOnce(ask)
+    once.close()
+    with pytest.raises(ConfigError, match="keys need their passphrase"):
+        read_secret(file, once)
+
+
+def test_a_key_counts_as_soon_as_its_mode_lets_it(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = handed(file)
+    replace(file, LATER)
+    file.chmod(0o644)
+    assert not key.renewed()
+    assert "chmod 0600" in caplog.text
+    file.chmod(0o600)
+    assert key.renewed()
+    assert Path(key.path).read_bytes() == LATER
+
+
 def test_children_are_not_told_the_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSPHRASE, "open sesame")
     monkeypatch.setenv("OTHER", "kept")

@@ -211,7 +211,9 @@ class Matrix:
             expected += Counter(
                 {key: count for key, count in self.counts[name].items() if key[0] in parts}
             )
-        assert +told == expected, f"round {event['round']} is not the sum of its survivors"
+        assert {key: count for key, count in told.items() if count} == expected, (
+            f"round {event['round']} is not the sum of its survivors"
+        )
 
     def _masked(self, run: str) -> set[tuple[str, int, int]]:
         """Return which institution noted to have masked a vector, in which round and epoch."""

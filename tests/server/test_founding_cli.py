@@ -257,7 +257,10 @@ def test_one_operator_is_enough_where_the_plan_says_so(tmp_path: Path) -> None:
     good(federation.do("ash", "init", "--name", "ash"))
     told = good(federation.operate("admit", federation.at("ash") / "request.json")).out
     assert "In effect. Members: ash." in told
+    # A damaged key was taken out, or a revocation was cut short.
+    (federation.server / "members" / "ash.pub").unlink()
     assert "In effect. Members: none." in good(federation.operate("revoke", "ash")).out
+    assert not list((federation.server / "members").glob("ash*"))
     refused(federation.operate("expire"), "nothing was published")
 
 

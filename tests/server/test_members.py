@@ -55,9 +55,29 @@ def test_a_file_that_goes_while_it_is_listed_is_no_error(
 ) -> None:
     caplog.set_level(logging.WARNING)
     write(tmp_path, "ash", "birch")
-    gone, listed = tmp_path / "cedar.pub", list(tmp_path.glob("*.pub"))
-    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([*listed, gone]))
+    gone, listed = tmp_path / "cedar.pub", list(tmp_path.iterdir())
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter([*listed, gone]))
     assert sorted(Members(tmp_path)().values()) == ["ash", "birch"]
+
+
+def test_a_folder_that_is_away_for_a_moment_shuts_nobody_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, clock = tmp_path / "members", Clock()
+    members = Members(folder, clock)
+    with pytest.raises(FileNotFoundError):
+        members()
+    folder.mkdir()
+    write(folder, "ash")
+    assert [*members().values()] == ["ash"]
+    folder.rename(tmp_path / "away")
+    clock.now = 1.0
+    assert [*members().values()] == ["ash"]
+    assert "cannot be listed" in caplog.text
+    (tmp_path / "away").rename(folder)
+    (folder / "ash.pub").unlink()
+    clock.now = 2.0
+    assert not members()
 
 
 def test_other_keys_are_named(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ def test_a_round_that_was_to_be_opened_is_lost(tmp_path: Path) -> None:
     record.note("tried", replace(model, epoch=5))
     record.note("opening", replace(model, epoch=5))
     record.close()
+    os.utime(tmp_path / CHECKPOINT, ns=(0, 1_000))
     for _ in range(2):
         record = RunRecord(tmp_path, PLAN, roster_of(PLAN))
         _, resumed = record.begin(_never)
@@ -159,6 +160,8 @@ def test_a_round_that_was_to_be_opened_is_lost(tmp_path: Path) -> None:
         np.testing.assert_array_equal(resumed.weights, model.weights)
         rows = (tmp_path / "rounds.csv").read_text().splitlines()
         assert [row.split(",")[:3] for row in rows[1:]] == [["0", "5", "0"]]
+        saved = (tmp_path / CHECKPOINT).stat().st_mtime_ns
+        assert saved == 1_000, "a server that dies at every opening would go on for ever"
 
 
 def test_a_run_that_died_before_its_forms_were_written_asks_nobody(tmp_path: Path) -> None:

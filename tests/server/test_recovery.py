@@ -115,6 +115,16 @@ def test_an_executor_gives_up_what_kills_it(folder: Path, asked: Asked) -> None:
     assert asked(folder.parent, *tries, a_try(RUNNING, "", "", TRIES)) == [("stop", TRIES)]
 
 
+def test_what_an_operator_stopped_meanwhile_stays_stopped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [[a_try()], [a_try(outcome="stopped", details="")]]
+    monkeypatch.setattr(recovery, "runs", lambda _: listed.pop(0))
+    monkeypatch.setattr(recovery, "start_run", lambda *_: pytest.fail("it was stopped"))
+    resume_interrupted(cast(Any, None), folder.parent)
+    assert not listed
+
+
 def test_an_executor_begins_nothing_else(folder: Path, asked: Asked) -> None:
     (folder / "plan.toml").unlink()
     assert asked(folder.parent, a_try()) == []

@@ -9,7 +9,8 @@ from cryptography.exceptions import InvalidSignature
 from client.consent import Home
 from common.consent.authority import authority_hash, read_authorities
 from common.crypto.locking import is_locked
-from common.secret_files import PASSPHRASE
+from common.secret_files import PASSPHRASE, erase
+from server import successions
 from tests.founding import Federation, found, good, read, refused
 
 
@@ -106,6 +107,23 @@ def test_a_succession_that_was_cut_short_begins_again(federation: Federation) ->
     authorities = read_authorities((federation.server / "ca.pem").read_text())
     assert [len(authorities), authorities[1]] == [2, read_authorities(old.decode())[0]]
     assert not (federation.server / "ca.key.next").exists()
+
+
+def test_a_succession_never_lacks_a_key(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = federation.server / "ca.key"
+    there: list[bool] = []
+
+    def noting(path: Path) -> None:
+        there.append(authority.exists())
+        erase(path)
+
+    monkeypatch.setattr(successions, "erase", noting)
+    good(federation.operate("rotate", "--authority"))
+    assert there
+    assert all(there), "a kill at that moment would lose the authority"
+    assert not list(federation.server.glob("*.before"))
 
 
 def test_an_authority_of_another_key_issues_nothing(federation: Federation, tmp_path: Path) -> None:
