@@ -68,5 +68,5 @@ def test_a_membership_is_keys_that_stand_in_the_approved_roster(tmp_path: Path) 
         ({"roster": Path("ash")}, "ash", "not a roster"),
     ]
     for change, name, problem in cases:
-        with pytest.raises(ConfigError, match=problem):
+        with pytest.raises((ConfigError, NotApprovedError), match=problem):
             load_membership(good.model_copy(update=change), name, tmp_path)

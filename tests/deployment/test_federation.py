@@ -213,7 +213,8 @@ def test_strangers_are_refused(federation: Federation, tmp_path: Path) -> None:
     finally:
         gateway.terminate()
         gateway.wait()
-    assert {process.returncode for process in started.values()} == {1}
+    ended = {name: process.returncode for name, process in started.items()}
+    assert set(ended.values()) == {1}, f"{ended} {said}"
     for name, text in said.items():
         assert "Exit Code: 305" in text, f"{name}: {text}"
     assert "CERTIFICATE_VERIFY_FAILED" in said["wrong CA"]
@@ -264,6 +265,8 @@ def test_doctors_find_nothing_wrong(federation: Federation) -> None:
     checked = operate(federation.server, "doctor", "--json")
     assert checked.returncode == 0, checked.stdout
     states = {found["what"]: found["state"] for found in json.loads(checked.stdout)}
+    # A container's host sets the clock, and does not tell it so.
+    assert states.pop("clock") in {"good", "note"}
     assert set(states.values()) == {"good"}
     assert {"versions", "disk", "server.pem", "server.key", "issuer", "name", "port"} <= set(states)
 
