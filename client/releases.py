@@ -7,7 +7,8 @@ from pathlib import Path
 from client.consent import BUNDLE, REQUEST, Home, read_pin
 from client.trail import institution_trail
 from common.consent.acts import Charter, Proposal
-from common.consent.refusals import NotApprovedError
+from common.consent.agreement import mark_of
+from common.consent.refusals import NotApprovedError, NotShownError
 from common.crypto.roster import Identity
 from common.durable import write_atomically
 from common.errors import ConfigError, PolicyError
@@ -103,30 +104,40 @@ class Releases:
         release.folder.put(release.manifest, name, data)
         return release
 
-    def verdict(self, run: str) -> Verdict | None:
-        """Return what this institution has said of the release, if it has."""
-        file = self.folder(run).path / VERDICT
-        return Verdict.from_bytes(file.read_bytes()) if file.exists() else None
+    def verdict(self, release: Kept) -> Verdict | None:
+        """Return what this institution has said of a release, if it has; of an earlier one, not."""
+        file = release.folder.path / VERDICT
+        own = Verdict.from_bytes(file.read_bytes()) if file.exists() else None
+        return own if own is not None and own.manifest == release.bundle.digest else None
 
-    def judge(self, run: str, name: str, word: Word, identity: Identity, reason: str = "") -> Kept:
-        """Sign this institution's word on a release; ``reason`` stays in its own log.
+    def judge(  # noqa: PLR0913, PLR0917  (who says what of which, under which key, and why)
+        self, run: str, digest: str, name: str, word: Word, identity: Identity, reason: str = ""
+    ) -> Kept:
+        """Sign this institution's word on the release of this digest; ``reason`` stays here.
 
         Raises:
+            NotShownError: by now another release of the run lies here.
             AlteredModelError, WithdrawnError: there is nothing to sign off.
             JudgedError: it has said the other thing.
         """
         release = self.open(run)
+        if release.bundle.digest != digest:
+            raise NotShownError(
+                f"release {release.manifest.number} of run {run} begins with"
+                f" {mark_of(release.bundle.digest)}, not {mark_of(digest)}: it came since the one"
+                " that was read; read and test it, then say the word anew"
+            )
         release.folder.require_files(release.manifest)
         if release.standing.withdrawn is not None:
             raise WithdrawnError(f"release of run {run} was withdrawn: nothing is left to say")
-        if (before := self.verdict(run)) is not None:
+        if (before := self.verdict(release)) is not None:
             if before.word != word:
                 raise JudgedError(
                     f"{before.name} has said {before.word!r} of this release, and signatures are"
                     " not taken back: ask the operators to release it anew, or to withdraw it"
                 )
             return release
-        digest, run_id = release.bundle.digest, release.manifest.run_id
+        run_id = release.manifest.run_id
         said = Verdict.make(run, digest, name, word, identity.signing_private)
         news = release.fresh([said], *self.revoked)
         if word == "objection":

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+import client.release_cli
+from client.keys import read_identity
 from common.consent.acts import Proposal
 from common.crypto.refusals import BadSignatureError, RevokedPeerError, UnknownPeerError
+from common.crypto.roster import Identity
 from common.release.manifest import FILES, Manifest
 from common.release.refusals import OtherReleaseError
 from common.release.standing import manifest_of, read_release
@@ -393,6 +396,38 @@ def test_a_person_signs_off_what_was_read_and_tested(offered: Federation) -> Non
     good(release(offered, "ash", "sign-off", RUN, mark))
 
 
+def test_no_word_lands_on_a_release_that_came_while_a_key_was_asked_for(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed(offered)
+    mark, read = mark_at(offered, "ash"), read_identity
+
+    def slowly(path: Path) -> Identity:
+        anew(offered)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.release_cli, "read_identity", slowly)
+        told = refused(release(offered, "ash", "sign-off", RUN, mark), "came since the one")
+    assert f"begins with {mark_at(offered, 'ash')}, not {mark}" in told
+    assert kinds(offered, "ash", SignedOff) == []
+    assert not (offered.at("ash") / "releases" / RUN / "verdict.json").exists()
+
+
+def test_an_old_word_that_a_crash_left_is_none_on_a_new_release(offered: Federation) -> None:
+    handed(offered)
+    sign_off(offered, "ash")
+    file = offered.at("ash") / "releases" / RUN / "verdict.json"
+    old = file.read_bytes()
+    anew(offered)
+    file.write_bytes(old)
+    assert "nothing" in good(release(offered, "ash", "list")).out
+    assert handed(offered).holds == NAMES
+    sign_off(offered, "ash")
+    assert said_by(offered, "ash").manifest == released(offered).digest
+    assert kinds(offered, "ash", SignedOff) == ["SignedOff"] * 2
+
+
 def test_what_another_version_wrote_is_refused_by_name(offered: Federation) -> None:
     carried = copy_of(offered, "server")
     file = carried / "release.json"
@@ -423,6 +458,13 @@ def test_both_logs_tell_the_same_of_a_release(offered: Federation) -> None:
     compared = offered.operate("audit", "compare", *logs)
     assert compared.code == 8
     assert "birch's log does not say that it said 'sign-off'" in compared.out
+
+
+def anew(federation: Federation) -> None:
+    """Release the run's model once more, and hand it round."""
+    good(release(federation, "server", "offer", RUN, "--anew"))
+    good(federation.agree(f"release-{RUN}"))
+    handed(federation)
 
 
 def one_bit_off(data: bytes) -> bytes:
