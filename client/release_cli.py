@@ -97,7 +97,7 @@ def show(run: Run, home: Home = HERE) -> None:
 def verify(run: Run, home: Home = HERE) -> None:
     """Check signatures, files and sign-offs of a release; end with 5 if one does not hold."""
     release = Releases(home).open(run)
-    release.folder.require_files(release.manifest)
+    release.require_files()
     tell(standing_facts(release.standing))
 
 

@@ -127,7 +127,7 @@ class Releases:
                 f" {mark_of(release.bundle.digest)}, not {mark_of(digest)}: it came since the one"
                 " that was read; read and test it, then say the word anew"
             )
-        release.folder.require_files(release.manifest)
+        release.require_files()
         if release.standing.withdrawn is not None:
             raise WithdrawnError(f"release of run {run} was withdrawn: nothing is left to say")
         if (before := self.verdict(release)) is not None:
@@ -172,21 +172,31 @@ class Releases:
     def _require_trained(self, manifest: Manifest, charter: Charter) -> None:
         """Refuse another model than the run's last round sent here, as the own log has it.
 
-        Only a guard that goes back may leave another one.
+        Only a guard that goes back may leave another one. Whoever took part in the plan, but in
+        no round of this run, cannot tell whether the run was.
         """
-        if charter.agreed.pruning.guard == "step_back" or not (self.home / FOLDER).is_dir():
+        if not (self.home / FOLDER).is_dir():
             return
-        for line in read(files_of(self.home / FOLDER)).lines:
-            event = line.event
-            if (
-                isinstance(event, Contributed)
-                and (event.run, event.round) == (manifest.run_id, manifest.rounds)
-                and (event.model, event.mask) != (manifest.model, manifest.mask)
-            ):
-                raise AlteredModelError(
-                    f"release of run {manifest.run}: its model is not the one that the last round"
-                    " sent here: do not sign it off, and tell the other institutions"
-                )
+        events = (line.event for line in read(files_of(self.home / FOLDER)).lines)
+        of_plan = [
+            one for one in events if isinstance(one, Contributed) and one.plan == manifest.plan
+        ]
+        of_run = [one for one in of_plan if one.run == manifest.run_id]
+        if of_plan and not of_run:
+            raise AlteredModelError(
+                f"release of run {manifest.run}: this institution took part in its plan, and never"
+                f" in a run {manifest.run_id[:16]}: do not sign it off, and tell the other"
+                " institutions"
+            )
+        sent = {
+            (one.model, one.mask) for one in of_run if one.round == charter.agreed.training.rounds
+        }
+        stepped = charter.agreed.pruning.guard == "step_back"
+        if not stepped and sent - {(manifest.model, manifest.mask)}:
+            raise AlteredModelError(
+                f"release of run {manifest.run}: its model is not the one that the last round"
+                " sent here: do not sign it off, and tell the other institutions"
+            )
 
 
 def require_scorable(model: Path, home: Path, *, unreleased: bool) -> str:

@@ -13,7 +13,11 @@ from client.keys import read_identity
 from common.consent.acts import Proposal
 from common.crypto.refusals import BadSignatureError, RevokedPeerError, UnknownPeerError
 from common.crypto.roster import Identity
-from common.release.manifest import FILES, Manifest
+from common.export.forms import compact_forms, model_bytes, read_model
+from common.export.onnx_file import ONNX
+from common.export.sparse_file import SPARSE
+from common.pruning.compaction import compact
+from common.release.manifest import FILES, Manifest, ReleasedFile
 from common.release.refusals import OtherReleaseError
 from common.release.standing import manifest_of, read_release
 from common.release.verdict import Verdict
@@ -284,6 +288,48 @@ def test_operators_cannot_release_another_model_than_institutions_trained(
         assert "last round sent here" in told
 
 
+def test_no_round_or_run_that_never_was_covers_another_model(offered: Federation) -> None:
+    for changes, problem in (
+        ({"rounds": 3}, "its model is of 3 rounds, and the plan has 2"),
+        ({"run_id": "never"}, "took part in its plan, and never in a run never"),
+    ):
+        signed = resigned(offered, model="5a" * 32, **changes)
+        refused(release(offered, "ash", "take", signed), problem)
+    # Whoever was in no round of the plan has nothing to compare it with, but its files.
+    (offered.at("elm") / "audit").rename(offered.at("elm") / "away")
+    good(release(offered, "elm", "take", signed))
+    mark = mark_at(offered, "elm")
+    told = refused(release(offered, "elm", "sign-off", RUN, mark), "model.safetensors was signed")
+    assert "is not the model 5a5a5a5a5a5a5a5a" in told
+
+
+def test_a_file_of_other_weights_is_refused_though_operators_signed_for_it(
+    offered: Federation,
+) -> None:
+    whole = offered.server / "releases" / RUN
+    known, plan = manifest_at(offered.server), offered.home.charter.agreed
+    weights, mask = read_model((whole / "model.safetensors").read_bytes(), plan)
+    other = compact(plan.model, plan.schema_.width, weights * 2, mask)
+    forms = compact_forms(other, plan)
+    for changed, named in (
+        ({ONNX: forms[ONNX]}, ONNX),
+        (forms, SPARSE),
+        ({"model.safetensors": model_bytes(weights * 2, mask, plan)}, "model.safetensors"),
+        ({"model.safetensors": b"no tensors"}, "does not hold the plan's network"),
+        ({"plan.toml": b"name = 1"}, "plan.toml"),
+    ):
+        files = known.files | {name: ReleasedFile.of(data) for name, data in changed.items()}
+        signed = resigned(offered, files=files)
+        for name, data in changed.items():
+            (signed / name).write_bytes(data)
+        copy = offered.copy_to(offered.path / named.split()[0])
+        good(release(copy, "ash", "take", signed))
+        mark = mark_at(copy, "ash")
+        refused(release(copy, "ash", "sign-off", RUN, mark), named)
+        refused(copy.do("ash", "validate", RUN), named)
+        refused(score(copy, "ash"), named)
+
+
 def test_another_plans_model_is_refused_by_name(offered: Federation) -> None:
     signed = resigned(offered, plan="5a" * 32)
     told = refused(release(offered, "ash", "take", signed), "its model is of plan 5a5a5a5a5a5a5a5a")
@@ -483,7 +529,7 @@ def said_by(federation: Federation, name: str) -> Verdict:
     return Verdict.from_bytes(file.read_bytes())
 
 
-def resigned(federation: Federation, **changes: str) -> Path:
+def resigned(federation: Federation, **changes: Any) -> Path:
     """Return the folder of a manifest that says something else and that all operators signed."""
     bundle = Proposal(act=manifest_of(released(federation)).model_copy(update=changes))
     for home in ("server", "bob"):

@@ -81,10 +81,12 @@ class Folder:
         """Return the names of files that are not there as they were signed for."""
         return [name for name in manifest.files if not self._holds(manifest, name)]
 
-    def require_files(self, manifest: Manifest) -> None:
-        """Raise `AlteredModelError` unless each file is the one that was signed for."""
-        for name in manifest.files:
-            manifest.require_file(name, self.file(name))
+    def require_files(self, manifest: Manifest) -> dict[str, bytes]:
+        """Return its files; raise `AlteredModelError` unless each is the one signed for."""
+        files = {str(name): self.file(name) for name in manifest.files}
+        for name, data in files.items():
+            manifest.require_file(name, data)
+        return files
 
     def file(self, name: str) -> bytes:
         """Return a file of the release; raise `AlteredModelError` if it is not there."""

@@ -54,14 +54,28 @@ class Kept:
         """Where it stands by all that lies in the folder."""
         return self._with(self.folder.verdicts, self.folder.withdrawal)
 
-    def require_usable(self) -> None:
-        """Return if it is final and each file is the one that was signed for.
+    def require_files(self) -> dict[str, bytes]:
+        """Return its files, as they were signed for and all of them the manifest's model.
+
+        Raises:
+            AlteredModelError: one is another, or missing.
+        """
+        # Half a second of imports, which whoever is handed a release can do without.
+        from common.release.forms import require_forms  # noqa: PLC0415
+
+        files = self.folder.require_files(self.manifest)
+        require_forms(self.manifest, files, self.charter.agreed)
+        return files
+
+    def require_usable(self) -> dict[str, bytes]:
+        """Return its files if it is final.
 
         Raises:
             AlteredModelError, NotFinalError, WithdrawnError: it is not.
         """
-        self.folder.require_files(self.manifest)
+        files = self.require_files()
         self.standing.require_final()
+        return files
 
     def require_follows(self, last: Proposal) -> None:
         """Raise `OldReleaseError` unless this is ``last``, or a later release of its run."""
