@@ -11,7 +11,7 @@ from typing import Final
 
 from common.consent.acts import Proposal
 from common.durable import write_atomically, writing
-from common.release.manifest import Manifest
+from common.release.manifest import Manifest, Withdrawal
 from common.release.refusals import AlteredModelError, NoReleaseError
 from common.release.standing import read_release
 from common.release.verdict import Verdict, joined, parted
@@ -44,25 +44,32 @@ class Folder:
             raise NoReleaseError(f"{self.path}: was not released: it has no {MANIFEST}") from error
         return read_release(data)
 
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """What institutions have said."""
+    def verdicts(self, manifest: str) -> tuple[Verdict, ...]:
+        """Return what institutions have said of the release whose manifest has this hash."""
         file = self.path / VERDICTS
-        return parted(file.read_bytes()) if file.exists() else ()
+        said = parted(file.read_bytes()) if file.exists() else ()
+        return tuple(verdict for verdict in said if verdict.manifest == manifest)
 
-    @property
-    def withdrawal(self) -> Proposal | None:
-        """The operators' word that it no longer holds, if they gave it."""
+    def withdrawal(self, manifest: str) -> Proposal | None:
+        """Return the operators' word that this release no longer holds, if they gave it."""
         file = self.path / WITHDRAWAL
-        return Proposal.from_bytes(file.read_bytes()) if file.exists() else None
+        said = Proposal.from_bytes(file.read_bytes()) if file.exists() else None
+        if said is not None and isinstance(said.act, Withdrawal) and said.act.manifest != manifest:
+            return None
+        return said
 
     def begin(self, bundle: Proposal) -> None:
-        """Put a release in the place of an earlier one, of which nothing that was said is left."""
+        """Put a release in the place of an earlier one, of which nothing that was said is left.
+
+        The manifest comes first: what was said of the earlier one holds until it is replaced, and
+        counts for nothing from then on.
+        """
         with writing(self.path):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(self.path / MANIFEST, bundle.to_bytes(), READABLE)
+        with writing(self.path):
             for file in (VERDICT, VERDICTS, WITHDRAWAL):
                 (self.path / file).unlink(missing_ok=True)
-        write_atomically(self.path / MANIFEST, bundle.to_bytes(), READABLE)
 
     def put(self, manifest: Manifest, name: str, data: bytes) -> None:
         """Write one of its files; raise `AlteredModelError` if these are not its bytes."""
