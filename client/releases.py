@@ -1,6 +1,7 @@
 """Releases at an institution: what it was offered, holds to its consent, and says of it."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,10 +9,10 @@ from client.consent import BUNDLE, REQUEST, Home, read_pin
 from client.trail import institution_trail
 from common.consent.acts import Charter, Proposal
 from common.consent.agreement import mark_of
-from common.consent.refusals import NotApprovedError, NotShownError
+from common.consent.refusals import ConsentError, NotApprovedError, NotShownError
 from common.crypto.roster import Identity
 from common.durable import write_atomically
-from common.errors import ConfigError, PolicyError
+from common.errors import ConfigError, PolicyError, ProtocolError
 from common.release.folder import READABLE, RELEASES, VERDICT, Folder, kept_charter
 from common.release.kept import Kept
 from common.release.manifest import Manifest, ReleasedFile
@@ -20,6 +21,8 @@ from common.release.refusals import (
     JudgedError,
     NoReleaseError,
     NotFinalError,
+    OtherCharterError,
+    ReleaseError,
     WithdrawnError,
 )
 from common.release.standing import read_release
@@ -33,7 +36,7 @@ from common.trail.events import (
 )
 from common.trail.examination import read
 from common.trail.file import FOLDER, files_of
-from common.trail.interface import TEXT, Trail, Untold
+from common.trail.interface import TEXT, Trail, Untold, refusals_noted
 
 ONNX = "model.onnx"
 
@@ -82,19 +85,27 @@ class Releases:
     def receive(self, manifest: bytes, verdicts: Iterable[bytes], withdrawal: bytes) -> Kept:
         """Take a release, or what was said of one since; its files come one by one.
 
+        A word that does not count is left out and noted, so that it keeps no other out.
+
         Raises:
             ReleaseError, ConsentError, ProtocolError: the subclass names why it is refused; what
                 was kept before stays.
         """
         bundle = read_release(manifest)
         release = Kept.of(self._place(bundle), bundle, self.charter_for)
-        said = tuple(map(Verdict.from_bytes, verdicts))
         last = _last(release.folder)
         if last is None or last.digest != bundle.digest:
             self._begin(release, last)
         if withdrawal:
             release.withdraw(Proposal.from_bytes(withdrawal), self.trail)
-        if news := release.fresh(said, *self.revoked):
+        news: list[Verdict] = []
+        for data in verdicts:
+            with (
+                suppress(ReleaseError, ConsentError, ProtocolError),
+                refusals_noted(self.trail, f"a word on the release of {release.manifest.run}"),
+            ):
+                news += release.fresh([Verdict.from_bytes(data)], *self._gone(release))
+        if news:
             release.hear(news, self.trail)
         return release
 
@@ -139,7 +150,7 @@ class Releases:
             return release
         run_id = release.manifest.run_id
         said = Verdict.make(run, digest, name, word, identity.signing_private)
-        news = release.fresh([said], *self.revoked)
+        news = release.fresh([said], *self._gone(release))
         if word == "objection":
             self.trail.append(Objected(run=run_id, release=digest, reason=reason))
         else:
@@ -147,6 +158,15 @@ class Releases:
         write_atomically(release.folder.path / VERDICT, said.to_bytes(), READABLE)
         release.hear(news, self.trail)
         return release
+
+    def _gone(self, release: Kept) -> set[str]:
+        """Return the members of a release's charter that are none any more under those keys."""
+        pin = read_pin(self.home)
+        retired = () if pin is None else pin.retired
+        members = release.charter.roster.members
+        return {*self.revoked} | {
+            name for name, member in members.items() if member.signing_public in retired
+        }
 
     def _place(self, bundle: Proposal) -> Folder:
         act = bundle.act
@@ -175,9 +195,8 @@ class Releases:
         Only a guard that goes back may leave another one. Whoever took part in the plan, but in
         no round of this run, cannot tell whether the run was.
         """
-        if not (self.home / FOLDER).is_dir():
-            return
-        events = (line.event for line in read(files_of(self.home / FOLDER)).lines)
+        kept = files_of(self.home / FOLDER) if (self.home / FOLDER).is_dir() else {}
+        events = (line.event for line in (read(kept).lines if kept else ()))
         of_plan = [
             one for one in events if isinstance(one, Contributed) and one.plan == manifest.plan
         ]
@@ -187,6 +206,14 @@ class Releases:
                 f"release of run {manifest.run}: this institution took part in its plan, and never"
                 f" in a run {manifest.run_id[:16]}: do not sign it off, and tell the other"
                 " institutions"
+            )
+        pin = read_pin(self.home)
+        if not of_run and (pin is None or pin.charter != manifest.charter):
+            # Members and operators that left by then could go on releasing among themselves.
+            raise OtherCharterError(
+                f"release of run {manifest.run}: is under charter {manifest.charter[:16]}, which is"
+                " no longer in force, and this institution took no part in its run: have it"
+                " released under the charter in force"
             )
         sent = {
             (one.model, one.mask) for one in of_run if one.round == charter.agreed.training.rounds
