@@ -13,7 +13,7 @@ from common.consent.refusals import ConsentError, NotApprovedError, NotShownErro
 from common.crypto.roster import Identity
 from common.durable import write_atomically
 from common.errors import ConfigError, PolicyError, ProtocolError
-from common.release.folder import READABLE, RELEASES, VERDICT, Folder, kept_charter
+from common.release.folder import READABLE, RELEASES, VERDICT, Folder, held, kept_charter
 from common.release.kept import Kept
 from common.release.manifest import Manifest, ReleasedFile
 from common.release.refusals import (
@@ -93,26 +93,28 @@ class Releases:
         """
         bundle = read_release(manifest)
         release = Kept.of(self._place(bundle), bundle, self.charter_for)
-        last = _last(release.folder)
-        if last is None or last.digest != bundle.digest:
-            self._begin(release, last)
-        if withdrawal:
-            release.withdraw(Proposal.from_bytes(withdrawal), self.trail)
-        news: list[Verdict] = []
-        for data in verdicts:
-            with (
-                suppress(ReleaseError, ConsentError, ProtocolError),
-                refusals_noted(self.trail, f"a word on the release of {release.manifest.run}"),
-            ):
-                news += release.fresh([Verdict.from_bytes(data)], *self._gone(release))
-        if news:
-            release.hear(news, self.trail)
+        with held(self.home):
+            last = _last(release.folder)
+            if last is None or last.digest != bundle.digest:
+                self._begin(release, last)
+            if withdrawal:
+                release.withdraw(Proposal.from_bytes(withdrawal), self.trail)
+            news: list[Verdict] = []
+            for data in verdicts:
+                with (
+                    suppress(ReleaseError, ConsentError, ProtocolError),
+                    refusals_noted(self.trail, f"a word on the release of {release.manifest.run}"),
+                ):
+                    news += release.fresh([Verdict.from_bytes(data)], *self._gone(release))
+            if news:
+                release.hear(news, self.trail)
         return release
 
     def deliver(self, run: str, name: str, data: bytes) -> Kept:
         """Take a file of a release; raise `AlteredModelError` if it is another than signed for."""
-        release = self.open(run)
-        release.folder.put(release.manifest, name, data)
+        with held(self.home):
+            release = self.open(run)
+            release.folder.put(release.manifest, name, data)
         return release
 
     def verdict(self, release: Kept) -> Verdict | None:
@@ -131,33 +133,35 @@ class Releases:
             AlteredModelError, WithdrawnError: there is nothing to sign off.
             JudgedError: it has said the other thing.
         """
-        release = self.open(run)
-        if release.bundle.digest != digest:
-            raise NotShownError(
-                f"release {release.manifest.number} of run {run} begins with"
-                f" {mark_of(release.bundle.digest)}, not {mark_of(digest)}: it came since the one"
-                " that was read; read and test it, then say the word anew"
-            )
-        release.require_files()
-        if release.standing.withdrawn is not None:
-            raise WithdrawnError(f"release of run {run} was withdrawn: nothing is left to say")
-        if (before := self.verdict(release)) is not None:
-            if before.word != word:
-                raise JudgedError(
-                    f"{before.name} has said {before.word!r} of this release, and signatures are"
-                    " not taken back: ask the operators to release it anew, or to withdraw it"
+        with held(self.home):
+            release = self.open(run)
+            if release.bundle.digest != digest:
+                raise NotShownError(
+                    f"release {release.manifest.number} of run {run} begins with"
+                    f" {mark_of(release.bundle.digest)}, not {mark_of(digest)}: it came since the"
+                    " one that was read; read and test it, then say the word anew"
                 )
+            release.require_files()
+            if release.standing.withdrawn is not None:
+                raise WithdrawnError(f"release of run {run} was withdrawn: nothing is left to say")
+            if (before := self.verdict(release)) is not None:
+                if before.word != word:
+                    raise JudgedError(
+                        f"{before.name} has said {before.word!r} of this release, and signatures"
+                        " are not taken back: ask the operators to release it anew, or to"
+                        " withdraw it"
+                    )
+                return release
+            run_id = release.manifest.run_id
+            said = Verdict.make(run, digest, name, word, identity.signing_private)
+            news = release.fresh([said], *self._gone(release))
+            if word == "objection":
+                self.trail.append(Objected(run=run_id, release=digest, reason=reason))
+            else:
+                self.trail.append(SignedOff(run=run_id, release=digest))
+            write_atomically(release.folder.path / VERDICT, said.to_bytes(), READABLE)
+            release.hear(news, self.trail)
             return release
-        run_id = release.manifest.run_id
-        said = Verdict.make(run, digest, name, word, identity.signing_private)
-        news = release.fresh([said], *self._gone(release))
-        if word == "objection":
-            self.trail.append(Objected(run=run_id, release=digest, reason=reason))
-        else:
-            self.trail.append(SignedOff(run=run_id, release=digest))
-        write_atomically(release.folder.path / VERDICT, said.to_bytes(), READABLE)
-        release.hear(news, self.trail)
-        return release
 
     def _gone(self, release: Kept) -> set[str]:
         """Return the members of a release's charter that are none any more under those keys."""

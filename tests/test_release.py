@@ -1,8 +1,9 @@
 """A model's way from the end of its run to an institution's scores, by people's commands."""
 
+import fcntl
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from common.export.forms import compact_forms, model_bytes, read_model
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
 from common.pruning.compaction import compact
+from common.release.kept import Kept
 from common.release.manifest import FILES, Manifest, ReleasedFile
 from common.release.refusals import OtherReleaseError
-from common.release.standing import manifest_of, read_release
+from common.release.standing import Standing, manifest_of, read_release
 from common.release.verdict import Verdict
 from common.trail.events import (
     Objected,
@@ -33,6 +35,7 @@ from common.trail.events import (
     SignedOff,
     VerdictTaken,
 )
+from common.trail.interface import Trail
 from server import release_cli
 from server.releases import take_verdict
 from tests.founding import NAMES, Federation, good, refused
@@ -444,6 +447,27 @@ def test_an_old_charter_releases_nothing_new_to_who_took_no_part(offered: Federa
     assert "took no part in its run" in told
     # Whoever trained it takes it, for its run was of that charter's time.
     good(release(offered, "ash", "take", carried))
+
+
+def test_words_are_heard_by_one_process_at_a_time(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    hear = Kept.hear
+
+    def alone(release: Kept, fresh: Iterable[Verdict], trail: Trail) -> Standing:
+        lock = release.folder.path.parent / "lock"
+        with lock.open("r+b") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen.append(lock.parent.parent)
+        return hear(release, fresh, trail)
+
+    handed(offered, "ash", "birch")
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "hear", alone)
+        sign_off(offered, "ash")
+        handed(offered, "ash", "birch")
+    assert {offered.at("ash"), offered.server, offered.at("birch")} == {*seen}
 
 
 def test_too_few_operators_release_and_withdraw_nothing(ended: Federation) -> None:

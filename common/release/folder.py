@@ -4,7 +4,10 @@ The manifest comes first and the files after it, so a folder may be incomplete; 
 before it was checked.
 """
 
-from collections.abc import Iterable
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +28,9 @@ CHARTERS: Final = "charters"
 MANIFEST, VERDICTS, WITHDRAWAL = "release.json", "verdicts.jsonl", "withdrawal.json"
 VERDICT: Final = "verdict.json"
 """An institution's own word, to be carried by hand as well."""
+
+LOCK: Final = "lock"
+"""Beside the runs' folders: who changes one of them."""
 
 READABLE = 0o644
 
@@ -110,6 +116,19 @@ class Folder:
         except AlteredModelError:
             return False
         return True
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """Hold a home's releases against other processes, from when they are read until they change."""
+    with writing(home / RELEASES):
+        (home / RELEASES).mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(home / RELEASES / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def keep_charter(home: Path, bundle: Proposal) -> None:
