@@ -39,7 +39,7 @@ def releases_of(institution: Institution) -> Releases:
 
 
 def _reply(institution: Institution, releases: Releases, release: Kept) -> wire.OfferReply:
-    own = releases.verdict(release.manifest.run)
+    own = releases.verdict(release)
     return wire.OfferReply(
         institution.name,
         release.folder.missing(release.manifest),

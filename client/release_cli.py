@@ -73,8 +73,8 @@ def list_releases(home: Home = HERE) -> None:
     releases = Releases(home)
     table = Table("run", "release", "state", "signed off", "said here")
     for run in releases.runs:
-        release, own = releases.open(run), releases.verdict(run)
-        standing = release.standing
+        release = releases.open(run)
+        own, standing = releases.verdict(release), release.standing
         table.add_row(
             run,
             str(release.manifest.number),
@@ -97,7 +97,7 @@ def show(run: Run, home: Home = HERE) -> None:
 def verify(run: Run, home: Home = HERE) -> None:
     """Check signatures, files and sign-offs of a release; end with 5 if one does not hold."""
     release = Releases(home).open(run)
-    release.folder.require_files(release.manifest)
+    release.require_files()
     tell(standing_facts(release.standing))
 
 
@@ -146,7 +146,7 @@ def _judge(home: Path, run: str, mark: str, word: Word, reason: str = "") -> Non
         digest = releases.open(run).bundle.digest
         require_meant(digest, mark, lambda: _agreed(home, run, word))
         name, identity = open_home(home).name, read_identity(home / KEYS)
-        release = releases.judge(run, name, word, identity, reason)
+        release = releases.judge(run, digest, name, word, identity, reason)
     tell(standing_facts(release.standing))
     typer.echo(
         "The operators' next `release collect` takes it, or send them"

@@ -1,17 +1,19 @@
 """Releases at an institution: what it was offered, holds to its consent, and says of it."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from client.consent import BUNDLE, REQUEST, Home, read_pin
 from client.trail import institution_trail
 from common.consent.acts import Charter, Proposal
-from common.consent.refusals import NotApprovedError
+from common.consent.agreement import mark_of
+from common.consent.refusals import ConsentError, NotApprovedError, NotShownError
 from common.crypto.roster import Identity
 from common.durable import write_atomically
-from common.errors import ConfigError, PolicyError
-from common.release.folder import READABLE, RELEASES, VERDICT, Folder, kept_charter
+from common.errors import ConfigError, PolicyError, ProtocolError
+from common.release.folder import READABLE, RELEASES, VERDICT, Folder, held, kept_charter
 from common.release.kept import Kept
 from common.release.manifest import Manifest, ReleasedFile
 from common.release.refusals import (
@@ -19,6 +21,8 @@ from common.release.refusals import (
     JudgedError,
     NoReleaseError,
     NotFinalError,
+    OtherCharterError,
+    ReleaseError,
     WithdrawnError,
 )
 from common.release.standing import read_release
@@ -32,7 +36,7 @@ from common.trail.events import (
 )
 from common.trail.examination import read
 from common.trail.file import FOLDER, files_of
-from common.trail.interface import TEXT, Trail, Untold
+from common.trail.interface import TEXT, Trail, Untold, refusals_noted
 
 ONNX = "model.onnx"
 
@@ -81,61 +85,92 @@ class Releases:
     def receive(self, manifest: bytes, verdicts: Iterable[bytes], withdrawal: bytes) -> Kept:
         """Take a release, or what was said of one since; its files come one by one.
 
+        A word that does not count is left out and noted, so that it keeps no other out.
+
         Raises:
             ReleaseError, ConsentError, ProtocolError: the subclass names why it is refused; what
                 was kept before stays.
         """
         bundle = read_release(manifest)
         release = Kept.of(self._place(bundle), bundle, self.charter_for)
-        said = tuple(map(Verdict.from_bytes, verdicts))
-        last = _last(release.folder)
-        if last is None or last.digest != bundle.digest:
-            self._begin(release, last)
-        if withdrawal:
-            release.withdraw(Proposal.from_bytes(withdrawal), self.trail)
-        if news := release.fresh(said, *self.revoked):
-            release.hear(news, self.trail)
+        with held(self.home):
+            last = _last(release.folder)
+            if last is None or last.digest != bundle.digest:
+                self._begin(release, last)
+            if withdrawal:
+                release.withdraw(Proposal.from_bytes(withdrawal), self.trail)
+            news: list[Verdict] = []
+            for data in verdicts:
+                with (
+                    suppress(ReleaseError, ConsentError, ProtocolError),
+                    refusals_noted(self.trail, f"a word on the release of {release.manifest.run}"),
+                ):
+                    news += release.fresh([Verdict.from_bytes(data)], *self._gone(release))
+            if news:
+                release.hear(news, self.trail)
         return release
 
     def deliver(self, run: str, name: str, data: bytes) -> Kept:
         """Take a file of a release; raise `AlteredModelError` if it is another than signed for."""
-        release = self.open(run)
-        release.folder.put(release.manifest, name, data)
+        with held(self.home):
+            release = self.open(run)
+            release.folder.put(release.manifest, name, data)
         return release
 
-    def verdict(self, run: str) -> Verdict | None:
-        """Return what this institution has said of the release, if it has."""
-        file = self.folder(run).path / VERDICT
-        return Verdict.from_bytes(file.read_bytes()) if file.exists() else None
+    def verdict(self, release: Kept) -> Verdict | None:
+        """Return what this institution has said of a release, if it has; of an earlier one, not."""
+        file = release.folder.path / VERDICT
+        own = Verdict.from_bytes(file.read_bytes()) if file.exists() else None
+        return own if own is not None and own.manifest == release.bundle.digest else None
 
-    def judge(self, run: str, name: str, word: Word, identity: Identity, reason: str = "") -> Kept:
-        """Sign this institution's word on a release; ``reason`` stays in its own log.
+    def judge(  # noqa: PLR0913, PLR0917  (who says what of which, under which key, and why)
+        self, run: str, digest: str, name: str, word: Word, identity: Identity, reason: str = ""
+    ) -> Kept:
+        """Sign this institution's word on the release of this digest; ``reason`` stays here.
 
         Raises:
+            NotShownError: by now another release of the run lies here.
             AlteredModelError, WithdrawnError: there is nothing to sign off.
             JudgedError: it has said the other thing.
         """
-        release = self.open(run)
-        release.folder.require_files(release.manifest)
-        if release.standing.withdrawn is not None:
-            raise WithdrawnError(f"release of run {run} was withdrawn: nothing is left to say")
-        if (before := self.verdict(run)) is not None:
-            if before.word != word:
-                raise JudgedError(
-                    f"{before.name} has said {before.word!r} of this release, and signatures are"
-                    " not taken back: ask the operators to release it anew, or to withdraw it"
+        with held(self.home):
+            release = self.open(run)
+            if release.bundle.digest != digest:
+                raise NotShownError(
+                    f"release {release.manifest.number} of run {run} begins with"
+                    f" {mark_of(release.bundle.digest)}, not {mark_of(digest)}: it came since the"
+                    " one that was read; read and test it, then say the word anew"
                 )
+            release.require_files()
+            if release.standing.withdrawn is not None:
+                raise WithdrawnError(f"release of run {run} was withdrawn: nothing is left to say")
+            if (before := self.verdict(release)) is not None:
+                if before.word != word:
+                    raise JudgedError(
+                        f"{before.name} has said {before.word!r} of this release, and signatures"
+                        " are not taken back: ask the operators to release it anew, or to"
+                        " withdraw it"
+                    )
+                return release
+            run_id = release.manifest.run_id
+            said = Verdict.make(run, digest, name, word, identity.signing_private)
+            news = release.fresh([said], *self._gone(release))
+            if word == "objection":
+                self.trail.append(Objected(run=run_id, release=digest, reason=reason))
+            else:
+                self.trail.append(SignedOff(run=run_id, release=digest))
+            write_atomically(release.folder.path / VERDICT, said.to_bytes(), READABLE)
+            release.hear(news, self.trail)
             return release
-        digest, run_id = release.bundle.digest, release.manifest.run_id
-        said = Verdict.make(run, digest, name, word, identity.signing_private)
-        news = release.fresh([said], *self.revoked)
-        if word == "objection":
-            self.trail.append(Objected(run=run_id, release=digest, reason=reason))
-        else:
-            self.trail.append(SignedOff(run=run_id, release=digest))
-        write_atomically(release.folder.path / VERDICT, said.to_bytes(), READABLE)
-        release.hear(news, self.trail)
-        return release
+
+    def _gone(self, release: Kept) -> set[str]:
+        """Return the members of a release's charter that are none any more under those keys."""
+        pin = read_pin(self.home)
+        retired = () if pin is None else pin.retired
+        members = release.charter.roster.members
+        return {*self.revoked} | {
+            name for name, member in members.items() if member.signing_public in retired
+        }
 
     def _place(self, bundle: Proposal) -> Folder:
         act = bundle.act
@@ -161,21 +196,38 @@ class Releases:
     def _require_trained(self, manifest: Manifest, charter: Charter) -> None:
         """Refuse another model than the run's last round sent here, as the own log has it.
 
-        Only a guard that goes back may leave another one.
+        Only a guard that goes back may leave another one. Whoever took part in the plan, but in
+        no round of this run, cannot tell whether the run was.
         """
-        if charter.agreed.pruning.guard == "step_back" or not (self.home / FOLDER).is_dir():
-            return
-        for line in read(files_of(self.home / FOLDER)).lines:
-            event = line.event
-            if (
-                isinstance(event, Contributed)
-                and (event.run, event.round) == (manifest.run_id, manifest.rounds)
-                and (event.model, event.mask) != (manifest.model, manifest.mask)
-            ):
-                raise AlteredModelError(
-                    f"release of run {manifest.run}: its model is not the one that the last round"
-                    " sent here: do not sign it off, and tell the other institutions"
-                )
+        kept = files_of(self.home / FOLDER) if (self.home / FOLDER).is_dir() else {}
+        events = (line.event for line in (read(kept).lines if kept else ()))
+        of_plan = [
+            one for one in events if isinstance(one, Contributed) and one.plan == manifest.plan
+        ]
+        of_run = [one for one in of_plan if one.run == manifest.run_id]
+        if of_plan and not of_run:
+            raise AlteredModelError(
+                f"release of run {manifest.run}: this institution took part in its plan, and never"
+                f" in a run {manifest.run_id[:16]}: do not sign it off, and tell the other"
+                " institutions"
+            )
+        pin = read_pin(self.home)
+        if not of_run and (pin is None or pin.charter != manifest.charter):
+            # Members and operators that left by then could go on releasing among themselves.
+            raise OtherCharterError(
+                f"release of run {manifest.run}: is under charter {manifest.charter[:16]}, which is"
+                " no longer in force, and this institution took no part in its run: have it"
+                " released under the charter in force"
+            )
+        sent = {
+            (one.model, one.mask) for one in of_run if one.round == charter.agreed.training.rounds
+        }
+        stepped = charter.agreed.pruning.guard == "step_back"
+        if not stepped and sent - {(manifest.model, manifest.mask)}:
+            raise AlteredModelError(
+                f"release of run {manifest.run}: its model is not the one that the last round"
+                " sent here: do not sign it off, and tell the other institutions"
+            )
 
 
 def require_scorable(model: Path, home: Path, *, unreleased: bool) -> str:

@@ -37,7 +37,7 @@ def validate(release: Kept, home: Path, data: Path | None) -> dict[str, Figures]
         AlteredModelError: a file of the release is not the one that was signed for.
         DataError: the table does not fit, or has rows of one class alone.
     """
-    release.folder.require_files(release.manifest)
+    release.require_files()
     plan = load_plan(release.folder.path / "plan.toml")
     rows, source = _rows(plan, home, data)
     scorer = load_scorer(release.folder.path)

@@ -83,10 +83,10 @@ def hand_round(home: ServerHome, run: str, exchange: Exchange) -> Reached:
 
 
 def _request(release: Kept) -> wire.OfferRequest:
-    withdrawal = release.folder.withdrawal
+    withdrawal = release.withdrawal
     return wire.OfferRequest(
         release.bundle.to_bytes(),
-        [verdict.to_bytes() for verdict in release.folder.verdicts],
+        [verdict.to_bytes() for verdict in release.verdicts],
         b"" if withdrawal is None else withdrawal.to_bytes(),
     )
 

@@ -122,7 +122,7 @@ def withdraw(
     """Take a release back for good: sign that as an operator; then `release collect` tells it."""
     place = ServerHome(home)
     release = open_release(place, run)
-    if release.folder.withdrawal is not None:
+    if release.withdrawal is not None:
         raise ConfigError(f"release of run {run} is withdrawn already")
     if len(reason) > 200:
         raise ConfigError(f"a reason of {len(reason)} characters: take 200 at most")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.consent.acts import Proposal
 from common.errors import ConfigError
-from common.release.folder import RELEASES, Folder, kept_charter
+from common.release.folder import RELEASES, Folder, held, kept_charter
 from common.release.kept import Kept
 from common.release.manifest import Manifest, Withdrawal
 from common.release.refusals import NoReleaseError, OtherCharterError, OtherReleaseError
@@ -63,25 +63,26 @@ def publish_release(home: ServerHome, proposal: Proposal) -> None:
             "another charter was published since the release was proposed: propose it anew"
         )
     folder = folder_of(home, manifest.run)
-    release = Kept.of(folder, proposal, lambda one: charter_for(home, one))
-    try:
-        release.require_follows(folder.bundle)
-    except NoReleaseError:
-        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    home.trail.append(
-        ReleaseOffered(
-            run=manifest.run_id,
-            plan=manifest.plan,
-            release=proposal.digest,
-            model=manifest.model,
-            mask=manifest.mask,
-            signers=tuple(sorted(proposal.signatures)),
+    with held(home.path):
+        release = Kept.of(folder, proposal, lambda one: charter_for(home, one))
+        try:
+            release.require_follows(folder.bundle)
+        except NoReleaseError:
+            folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.trail.append(
+            ReleaseOffered(
+                run=manifest.run_id,
+                plan=manifest.plan,
+                release=proposal.digest,
+                model=manifest.model,
+                mask=manifest.mask,
+                signers=tuple(sorted(proposal.signatures)),
+            )
         )
-    )
-    source = Folder(_run(home, manifest.run))
-    for name in manifest.files:
-        folder.put(manifest, name, source.file(name))
-    folder.begin(proposal)
+        source = Folder(_run(home, manifest.run))
+        for name in manifest.files:
+            folder.put(manifest, name, source.file(name))
+        folder.begin(proposal)
 
 
 def withdraw_release(home: ServerHome, proposal: Proposal) -> None:
@@ -89,7 +90,8 @@ def withdraw_release(home: ServerHome, proposal: Proposal) -> None:
     act = proposal.act
     if not isinstance(act, Withdrawal):
         raise OtherReleaseError("not a withdrawal: propose it anew")
-    open_release(home, act.run).withdraw(proposal, home.trail)
+    with held(home.path):
+        open_release(home, act.run).withdraw(proposal, home.trail)
 
 
 def take_verdict(home: ServerHome, verdict: Verdict) -> Standing:
@@ -98,12 +100,13 @@ def take_verdict(home: ServerHome, verdict: Verdict) -> Standing:
     Raises:
         OtherReleaseError, RevokedPeerError, UnknownPeerError, BadSignatureError: why it is refused.
     """
-    release = open_release(home, verdict.run)
-    news = release.fresh([verdict], *revoked_since(home, release))
-    said = {"run": release.manifest.run_id, "release": release.bundle.digest}
-    for one in news:
-        home.trail.append(VerdictTaken(**said, institution=one.name, word=one.word))
-    return release.hear(news, home.trail)
+    with held(home.path):
+        release = open_release(home, verdict.run)
+        news = release.fresh([verdict], *revoked_since(home, release))
+        said = {"run": release.manifest.run_id, "release": release.bundle.digest}
+        for one in news:
+            home.trail.append(VerdictTaken(**said, institution=one.name, word=one.word))
+        return release.hear(news, home.trail)
 
 
 def revoked_since(home: ServerHome, release: Kept) -> list[str]:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, final
 
-from common import messages as wire
 from common.errors import FedpruneError
-from common.pruning.masks import mask_hash
+from common.export import forms
 from common.trail.events import ModelWritten, RoundOver, RunBegan, RunEnded
 from common.trail.interface import TEXT, Trail
 from server.aggregation import Step
@@ -93,5 +92,4 @@ def model_written(run: str, model: GlobalModel) -> ModelWritten:
 
 def hashes_of(model: GlobalModel) -> dict[str, str]:
     """Name a model as the next round's descriptor would."""
-    sent = wire.encode_weights(model.weights[model.mask])
-    return {"model": wire.model_hash(sent), "mask": mask_hash(model.mask)}
+    return forms.hashes_of(model.weights, model.mask)

@@ -14,20 +14,15 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.crypto.session import LastAdvert
 from common.durable import write_atomically, writing
 from common.errors import ConfigError, ProtocolError
+from common.export import forms
 from common.export.onnx_file import ONNX, onnx_bytes
 from common.export.shrinkage import shrinkage
-from common.export.sparse_file import SPARSE, sparse_bytes
-from common.export.tensor_file import tensor_bytes
 from common.facts import metadata_of
-from common.layout import layout_of
 from common.plan import Plan
 from common.pruning.compaction import CompactModel, compact, unpruned
-from common.pruning.masks import pack_mask
 from common.segments import COUNTS, count_names
 from server.adverts import Adverts, Known
 from server.evaluation import Estimate
@@ -55,9 +50,6 @@ Row = dict[str, str | int | float]
 
 Rows = Mapping[str, Sequence[Row]]
 """Rows by the name of the table that they go to."""
-
-COMPACT = "compact.safetensors"
-"""The compacted model in plain tensors."""
 
 ADVERTS = "adverts-"
 """How the files begin that hold members' last adverts, one a plan."""
@@ -141,21 +133,14 @@ def _metrics(estimated: Estimate) -> dict[tuple[str, str], float]:
 
 
 def model_bytes(model: GlobalModel, plan: Plan) -> bytes:
-    """Return a safetensors file: each named tensor, and ``mask`` (packed bits, public)."""
-    tensors = layout_of(plan.model, plan.schema_.width).split(model.weights)
-    tensors["mask"] = np.frombuffer(pack_mask(model.mask), np.uint8)
-    return tensor_bytes(tensors, metadata_of(plan))
+    """Return the file of a model so far: see `common.export.forms`."""
+    return forms.model_bytes(model.weights, model.mask, plan)
 
 
 def forms_of(model: GlobalModel, plan: Plan) -> tuple[CompactModel, dict[str, bytes]]:
     """Return the compacted model, and its files by name: one model gives one sequence of bytes."""
-    metadata = metadata_of(plan)
     small = compact(plan.model, plan.schema_.width, model.weights, model.mask)
-    return small, {
-        ONNX: onnx_bytes(small, metadata),
-        SPARSE: sparse_bytes(small, metadata),
-        COMPACT: tensor_bytes(small.tensors, metadata),
-    }
+    return small, forms.compact_forms(small, plan)
 
 
 class _Table:

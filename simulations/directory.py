@@ -9,10 +9,10 @@ from typing import Any
 
 from common.durable import PARTIAL, write_atomically
 from common.errors import ConfigError
+from common.export.forms import COMPACT
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
 from server.journal import JOURNAL
-from server.store import COMPACT
 from server.tables import COLUMNS_OF, FACTS, MODEL, REPORT, SHRINKAGE
 
 LOCK = ".lock"

@@ -1,18 +1,28 @@
 """A model's way from the end of its run to an institution's scores, by people's commands."""
 
+import fcntl
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import client.release_cli
+from client.consent import read_pin
+from client.keys import read_identity
 from common.consent.acts import Proposal
 from common.crypto.refusals import BadSignatureError, RevokedPeerError, UnknownPeerError
-from common.release.manifest import FILES, Manifest
+from common.crypto.roster import Identity
+from common.export.forms import compact_forms, model_bytes, read_model
+from common.export.onnx_file import ONNX
+from common.export.sparse_file import SPARSE
+from common.pruning.compaction import compact
+from common.release.kept import Kept
+from common.release.manifest import FILES, Manifest, ReleasedFile
 from common.release.refusals import OtherReleaseError
-from common.release.standing import manifest_of, read_release
+from common.release.standing import Standing, manifest_of, read_release
 from common.release.verdict import Verdict
 from common.trail.events import (
     Objected,
@@ -25,6 +35,7 @@ from common.trail.events import (
     SignedOff,
     VerdictTaken,
 )
+from common.trail.interface import Trail
 from server import release_cli
 from server.releases import take_verdict
 from tests.founding import NAMES, Federation, good, refused
@@ -281,6 +292,48 @@ def test_operators_cannot_release_another_model_than_institutions_trained(
         assert "last round sent here" in told
 
 
+def test_no_round_or_run_that_never_was_covers_another_model(offered: Federation) -> None:
+    for changes, problem in (
+        ({"rounds": 3}, "its model is of 3 rounds, and the plan has 2"),
+        ({"run_id": "never"}, "took part in its plan, and never in a run never"),
+    ):
+        signed = resigned(offered, model="5a" * 32, **changes)
+        refused(release(offered, "ash", "take", signed), problem)
+    # Whoever was in no round of the plan has nothing to compare it with, but its files.
+    (offered.at("elm") / "audit").rename(offered.at("elm") / "away")
+    good(release(offered, "elm", "take", signed))
+    mark = mark_at(offered, "elm")
+    told = refused(release(offered, "elm", "sign-off", RUN, mark), "model.safetensors was signed")
+    assert "is not the model 5a5a5a5a5a5a5a5a" in told
+
+
+def test_a_file_of_other_weights_is_refused_though_operators_signed_for_it(
+    offered: Federation,
+) -> None:
+    whole = offered.server / "releases" / RUN
+    known, plan = manifest_at(offered.server), offered.home.charter.agreed
+    weights, mask = read_model((whole / "model.safetensors").read_bytes(), plan)
+    other = compact(plan.model, plan.schema_.width, weights * 2, mask)
+    forms = compact_forms(other, plan)
+    for changed, named in (
+        ({ONNX: forms[ONNX]}, ONNX),
+        (forms, SPARSE),
+        ({"model.safetensors": model_bytes(weights * 2, mask, plan)}, "model.safetensors"),
+        ({"model.safetensors": b"no tensors"}, "does not hold the plan's network"),
+        ({"plan.toml": b"name = 1"}, "plan.toml"),
+    ):
+        files = known.files | {name: ReleasedFile.of(data) for name, data in changed.items()}
+        signed = resigned(offered, files=files)
+        for name, data in changed.items():
+            (signed / name).write_bytes(data)
+        copy = offered.copy_to(offered.path / named.split()[0])
+        good(release(copy, "ash", "take", signed))
+        mark = mark_at(copy, "ash")
+        refused(release(copy, "ash", "sign-off", RUN, mark), named)
+        refused(copy.do("ash", "validate", RUN), named)
+        refused(score(copy, "ash"), named)
+
+
 def test_another_plans_model_is_refused_by_name(offered: Federation) -> None:
     signed = resigned(offered, plan="5a" * 32)
     told = refused(release(offered, "ash", "take", signed), "its model is of plan 5a5a5a5a5a5a5a5a")
@@ -316,7 +369,11 @@ def test_a_sign_off_counts_for_one_release_by_members_alone(offered: Federation)
     refused(release(offered, "server", "accept", file), told)
     carried = copy_of(offered, "server")
     (carried / "verdicts.jsonl").write_bytes(first["ash"].to_bytes() + b"\n")
-    refused(release(offered, "birch", "take", carried), told)
+    good(release(offered, "birch", "take", carried))
+    (left_out,) = [one for one in noted(offered.at("birch")) if isinstance(one, Refused)]
+    assert left_out.because.startswith(told)
+    standing = good(release(offered, "birch", "verify", RUN)).out
+    assert re.search(r"^signed off +nobody", standing, re.MULTILINE)
     # By nobody's key, and by another member's.
     manifest = first["ash"].model_copy(update={"manifest": released(offered).digest})
     with pytest.raises(BadSignatureError, match="'ash' is not signed by its key in the roster"):
@@ -352,6 +409,65 @@ def test_a_sign_off_by_a_revoked_member_is_refused_by_name(offered: Federation) 
     good(release(offered, "server", "verify", RUN))
     good(score(offered, "ash"))
     assert "final" in good(release(offered, "server", "list")).out
+
+
+def test_one_word_that_does_not_count_keeps_no_other_out(offered: Federation) -> None:
+    handed(offered, "ash", "birch", "elm")
+    sign_off(offered, "ash", "birch", "elm")
+    handed(offered, "ash", "birch", "elm")
+    # Late, and by then a charter was approved without the key by which one of them signed.
+    pin = read_pin(offered.at("cedar"))
+    assert pin is not None
+    key = offered.home.charter.roster.members["elm"].signing_public
+    gone = pin.model_copy(update={"retired": (key,)})
+    (offered.at("cedar") / "consent.json").write_bytes(gone.to_bytes())
+    carried = copy_of(offered, "server")
+    words = (carried / "verdicts.jsonl").read_bytes()
+    (carried / "verdicts.jsonl").write_bytes(words + b"no word\n")
+    good(release(offered, "cedar", "take", carried))
+    assert "offered" in good(release(offered, "cedar", "list")).out
+    told = [one.because for one in noted(offered.at("cedar")) if isinstance(one, Refused)]
+    assert [said.split(":")[0] for said in told] == [
+        "'elm' was revoked",
+        "not a sign-off or objection",
+    ]
+    standing = good(release(offered, "cedar", "verify", RUN)).out
+    assert re.search(r"^signed off +ash, birch; 3 needed$", standing, re.MULTILINE)
+    sign_off(offered, "cedar")
+    assert "final" in good(release(offered, "cedar", "list")).out
+
+
+def test_an_old_charter_releases_nothing_new_to_who_took_no_part(offered: Federation) -> None:
+    away = offered.at("elm") / "audit"
+    away.rename(offered.at("elm") / "away")
+    carried = copy_of(offered, "server")
+    offered.publish(3, training={"rounds": 3})
+    offered.approve("ash", "elm")
+    told = refused(release(offered, "elm", "take", carried), "which is no longer in force")
+    assert "took no part in its run" in told
+    # Whoever trained it takes it, for its run was of that charter's time.
+    good(release(offered, "ash", "take", carried))
+
+
+def test_words_are_heard_by_one_process_at_a_time(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    hear = Kept.hear
+
+    def alone(release: Kept, fresh: Iterable[Verdict], trail: Trail) -> Standing:
+        lock = release.folder.path.parent / "lock"
+        with lock.open("r+b") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen.append(lock.parent.parent)
+        return hear(release, fresh, trail)
+
+    handed(offered, "ash", "birch")
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "hear", alone)
+        sign_off(offered, "ash")
+        handed(offered, "ash", "birch")
+    assert {offered.at("ash"), offered.server, offered.at("birch")} == {*seen}
 
 
 def test_too_few_operators_release_and_withdraw_nothing(ended: Federation) -> None:
@@ -393,6 +509,38 @@ def test_a_person_signs_off_what_was_read_and_tested(offered: Federation) -> Non
     good(release(offered, "ash", "sign-off", RUN, mark))
 
 
+def test_no_word_lands_on_a_release_that_came_while_a_key_was_asked_for(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed(offered)
+    mark, read = mark_at(offered, "ash"), read_identity
+
+    def slowly(path: Path) -> Identity:
+        anew(offered)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.release_cli, "read_identity", slowly)
+        told = refused(release(offered, "ash", "sign-off", RUN, mark), "came since the one")
+    assert f"begins with {mark_at(offered, 'ash')}, not {mark}" in told
+    assert kinds(offered, "ash", SignedOff) == []
+    assert not (offered.at("ash") / "releases" / RUN / "verdict.json").exists()
+
+
+def test_an_old_word_that_a_crash_left_is_none_on_a_new_release(offered: Federation) -> None:
+    handed(offered)
+    sign_off(offered, "ash")
+    file = offered.at("ash") / "releases" / RUN / "verdict.json"
+    old = file.read_bytes()
+    anew(offered)
+    file.write_bytes(old)
+    assert "nothing" in good(release(offered, "ash", "list")).out
+    assert handed(offered).holds == NAMES
+    sign_off(offered, "ash")
+    assert said_by(offered, "ash").manifest == released(offered).digest
+    assert kinds(offered, "ash", SignedOff) == ["SignedOff"] * 2
+
+
 def test_what_another_version_wrote_is_refused_by_name(offered: Federation) -> None:
     carried = copy_of(offered, "server")
     file = carried / "release.json"
@@ -425,6 +573,13 @@ def test_both_logs_tell_the_same_of_a_release(offered: Federation) -> None:
     assert "birch's log does not say that it said 'sign-off'" in compared.out
 
 
+def anew(federation: Federation) -> None:
+    """Release the run's model once more, and hand it round."""
+    good(release(federation, "server", "offer", RUN, "--anew"))
+    good(federation.agree(f"release-{RUN}"))
+    handed(federation)
+
+
 def one_bit_off(data: bytes) -> bytes:
     """Return a file with one bit of a number in its last quarter changed."""
     place = len(data) - len(data) // 4
@@ -441,7 +596,7 @@ def said_by(federation: Federation, name: str) -> Verdict:
     return Verdict.from_bytes(file.read_bytes())
 
 
-def resigned(federation: Federation, **changes: str) -> Path:
+def resigned(federation: Federation, **changes: Any) -> Path:
     """Return the folder of a manifest that says something else and that all operators signed."""
     bundle = Proposal(act=manifest_of(released(federation)).model_copy(update=changes))
     for home in ("server", "bob"):

@@ -4,14 +4,17 @@ The manifest comes first and the files after it, so a folder may be incomplete; 
 before it was checked.
 """
 
-from collections.abc import Iterable
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from common.consent.acts import Proposal
 from common.durable import write_atomically, writing
-from common.release.manifest import Manifest
+from common.release.manifest import Manifest, Withdrawal
 from common.release.refusals import AlteredModelError, NoReleaseError
 from common.release.standing import read_release
 from common.release.verdict import Verdict, joined, parted
@@ -25,6 +28,9 @@ CHARTERS: Final = "charters"
 MANIFEST, VERDICTS, WITHDRAWAL = "release.json", "verdicts.jsonl", "withdrawal.json"
 VERDICT: Final = "verdict.json"
 """An institution's own word, to be carried by hand as well."""
+
+LOCK: Final = "lock"
+"""Beside the runs' folders: who changes one of them."""
 
 READABLE = 0o644
 
@@ -44,25 +50,32 @@ class Folder:
             raise NoReleaseError(f"{self.path}: was not released: it has no {MANIFEST}") from error
         return read_release(data)
 
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """What institutions have said."""
+    def verdicts(self, manifest: str) -> tuple[Verdict, ...]:
+        """Return what institutions have said of the release whose manifest has this hash."""
         file = self.path / VERDICTS
-        return parted(file.read_bytes()) if file.exists() else ()
+        said = parted(file.read_bytes()) if file.exists() else ()
+        return tuple(verdict for verdict in said if verdict.manifest == manifest)
 
-    @property
-    def withdrawal(self) -> Proposal | None:
-        """The operators' word that it no longer holds, if they gave it."""
+    def withdrawal(self, manifest: str) -> Proposal | None:
+        """Return the operators' word that this release no longer holds, if they gave it."""
         file = self.path / WITHDRAWAL
-        return Proposal.from_bytes(file.read_bytes()) if file.exists() else None
+        said = Proposal.from_bytes(file.read_bytes()) if file.exists() else None
+        if said is not None and isinstance(said.act, Withdrawal) and said.act.manifest != manifest:
+            return None
+        return said
 
     def begin(self, bundle: Proposal) -> None:
-        """Put a release in the place of an earlier one, of which nothing that was said is left."""
+        """Put a release in the place of an earlier one, of which nothing that was said is left.
+
+        The manifest comes first: what was said of the earlier one holds until it is replaced, and
+        counts for nothing from then on.
+        """
         with writing(self.path):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(self.path / MANIFEST, bundle.to_bytes(), READABLE)
+        with writing(self.path):
             for file in (VERDICT, VERDICTS, WITHDRAWAL):
                 (self.path / file).unlink(missing_ok=True)
-        write_atomically(self.path / MANIFEST, bundle.to_bytes(), READABLE)
 
     def put(self, manifest: Manifest, name: str, data: bytes) -> None:
         """Write one of its files; raise `AlteredModelError` if these are not its bytes."""
@@ -81,10 +94,12 @@ class Folder:
         """Return the names of files that are not there as they were signed for."""
         return [name for name in manifest.files if not self._holds(manifest, name)]
 
-    def require_files(self, manifest: Manifest) -> None:
-        """Raise `AlteredModelError` unless each file is the one that was signed for."""
-        for name in manifest.files:
-            manifest.require_file(name, self.file(name))
+    def require_files(self, manifest: Manifest) -> dict[str, bytes]:
+        """Return its files; raise `AlteredModelError` unless each is the one signed for."""
+        files = {str(name): self.file(name) for name in manifest.files}
+        for name, data in files.items():
+            manifest.require_file(name, data)
+        return files
 
     def file(self, name: str) -> bytes:
         """Return a file of the release; raise `AlteredModelError` if it is not there."""
@@ -101,6 +116,19 @@ class Folder:
         except AlteredModelError:
             return False
         return True
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """Hold a home's releases against other processes, from when they are read until they change."""
+    with writing(home / RELEASES):
+        (home / RELEASES).mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(home / RELEASES / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def keep_charter(home: Path, bundle: Proposal) -> None:

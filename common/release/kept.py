@@ -50,18 +50,42 @@ class Kept:
         return manifest_of(self.bundle)
 
     @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What institutions have said of it."""
+        return self.folder.verdicts(self.bundle.digest)
+
+    @property
+    def withdrawal(self) -> Proposal | None:
+        """The operators' word that it no longer holds, if they gave it."""
+        return self.folder.withdrawal(self.bundle.digest)
+
+    @property
     def standing(self) -> Standing:
         """Where it stands by all that lies in the folder."""
-        return self._with(self.folder.verdicts, self.folder.withdrawal)
+        return self._with(self.verdicts, self.withdrawal)
 
-    def require_usable(self) -> None:
-        """Return if it is final and each file is the one that was signed for.
+    def require_files(self) -> dict[str, bytes]:
+        """Return its files, as they were signed for and all of them the manifest's model.
+
+        Raises:
+            AlteredModelError: one is another, or missing.
+        """
+        # Half a second of imports, which whoever is handed a release can do without.
+        from common.release.forms import require_forms  # noqa: PLC0415
+
+        files = self.folder.require_files(self.manifest)
+        require_forms(self.manifest, files, self.charter.agreed)
+        return files
+
+    def require_usable(self) -> dict[str, bytes]:
+        """Return its files if it is final.
 
         Raises:
             AlteredModelError, NotFinalError, WithdrawnError: it is not.
         """
-        self.folder.require_files(self.manifest)
+        files = self.require_files()
         self.standing.require_final()
+        return files
 
     def require_follows(self, last: Proposal) -> None:
         """Raise `OldReleaseError` unless this is ``last``, or a later release of its run."""
@@ -78,7 +102,7 @@ class Kept:
         Raises:
             OtherReleaseError, RevokedPeerError, UnknownPeerError, BadSignatureError: of one.
         """
-        known, roster = self.folder.verdicts, roster_of(self.manifest, self.charter, *revoked)
+        known, roster = self.verdicts, roster_of(self.manifest, self.charter, *revoked)
         news = tuple(verdict for verdict in said if verdict not in known)
         for verdict in news:
             verdict.require(self.bundle.digest, roster)
@@ -86,8 +110,8 @@ class Kept:
 
     def hear(self, fresh: Iterable[Verdict], trail: Trail) -> Standing:
         """Keep what `fresh` returned, and note it if the release becomes final by it."""
-        before, said = self.standing, {*self.folder.verdicts, *fresh}
-        after = self._with(said, self.folder.withdrawal)
+        before, said = self.standing, {*self.verdicts, *fresh}
+        after = self._with(said, self.withdrawal)
         if after.state == "final" != before.state:
             run, release = self.manifest.run_id, self.bundle.digest
             trail.append(ReleaseFinal(run=run, release=release, signed=after.signed))
@@ -96,8 +120,8 @@ class Kept:
 
     def withdraw(self, withdrawal: Proposal, trail: Trail) -> Standing:
         """Keep the operators' word that the release no longer holds."""
-        after = self._with(self.folder.verdicts, withdrawal)
-        if self.folder.withdrawal is None:
+        after = self._with(self.verdicts, withdrawal)
+        if self.withdrawal is None:
             signers, run = tuple(sorted(withdrawal.signatures)), self.manifest.run_id
             noted = ReleaseWithdrawn(run=run, release=self.bundle.digest, signers=signers)
             trail.append(noted)

@@ -142,6 +142,11 @@ class Manifest(Body):
                 f" {plan.digest()[:16]} was approved: do not use it"
             )
         self.budgets.require(plan)
+        if self.rounds != plan.training.rounds:
+            raise OtherPlanError(
+                f"release of run {self.run}: its model is of {self.rounds} rounds, and the plan has"
+                f" {plan.training.rounds}: do not use it"
+            )
         of_members = roster.without(*self.revoked).digest
         if (self.schema_hash, self.roster) != (schema_hash(plan), of_members):
             raise OtherPlanError(

@@ -47,7 +47,7 @@ def manifest(**changes: Any) -> Manifest:
         "mask": HASH,
         "weights": 10,
         "kept": 4,
-        "rounds": 6,
+        "rounds": PLAN.training.rounds,
         "budgets": budgets(),
         "metrics": {},
         "files": {name: ReleasedFile.of(name.encode()) for name in FILES},
@@ -122,6 +122,7 @@ def test_a_manifest_has_one_form() -> None:
         ({"budgets": budgets(unit="customer")}, OtherPlanError, "other budgets"),
         ({"budgets": budgets(evaluation_epsilon=1.0)}, OtherPlanError, "other budgets"),
         ({"charter": HASH}, OtherCharterError, "charter 5a5a"),
+        ({"rounds": PLAN.training.rounds + 1}, OtherPlanError, "its model is of"),
         ({"federation": "other"}, OtherFederationError, "of other, not of small"),
     ],
 )
