@@ -21,6 +21,7 @@ from common.trail.events import (
     Opened,
     Published,
     Refused,
+    RefusedAgain,
     RoundOver,
     RunBegan,
     SignedOff,
@@ -101,6 +102,8 @@ def _charters(there: _Side, here: _Side) -> Iterator[str]:
 
 def _refusals(there: _Side, here: _Side) -> Iterator[str]:
     told = Counter((event.what, event.told) for event in here.of(Refused))
+    for event in here.of(RefusedAgain):
+        told[event.what, event.told] += event.times
     heard = Counter(
         (event.what, event.told) for event in there.of(WasRefused) if event.institution == here.name
     )

@@ -3,7 +3,16 @@ from pathlib import Path
 import pytest
 
 from common.trail.comparison import differences
-from common.trail.events import Approved, Asked, Contributed, Event, RoundOver, WasRefused
+from common.trail.events import (
+    Approved,
+    Asked,
+    Contributed,
+    Event,
+    Refused,
+    RefusedAgain,
+    RoundOver,
+    WasRefused,
+)
 from common.trail.examination import Examined, read
 from common.trail.file import FileTrail, files_of
 from common.trail.refusals import TrailError
@@ -144,6 +153,19 @@ def test_refusals_approvals_and_runs_must_be_known_to_the_other_side(tmp_path: P
     assert any("ash contributed to run 'other'" in one for one in found)
     assert told(logs, run=RUN) == []
     assert told(logs, "birch") == []
+
+
+def test_folded_refusals_count_as_often_as_they_say(tmp_path: Path) -> None:
+    logs = honest_run(tmp_path)
+    heard = WasRefused(institution="ash", what="update", told="privacy budget")
+    logs.server.append(*[heard] * 3)
+    logs.members["ash"].append(
+        Refused(what="update", told="privacy budget", because="own words"),
+        RefusedAgain(what="update", told="privacy budget", times=2),
+    )
+    assert told(logs) == []
+    logs.server.append(heard)
+    assert any("1 times more" in one for one in told(logs))
 
 
 def test_logs_in_the_wrong_places_are_refused(tmp_path: Path) -> None:
