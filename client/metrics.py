@@ -49,6 +49,11 @@ METRICS: Final = (
 class Told(figures.Told):
     """What the audit log has told so far."""
 
+    def __init__(self, folder: Path) -> None:
+        """Read nothing yet of the log in ``folder``."""
+        vectors = ((CONTRIBUTED, again) for again in ("false", "true"))
+        super().__init__(folder, [(JOINED, ""), (OPENED, ""), *vectors])
+
     def take(self, line: Line) -> None:
         """Count what a line tells."""
         last, count = self.last, self.count

@@ -101,3 +101,12 @@ def test_an_institution_that_cannot_be_opened_notes_nothing(tmp_path: Path) -> N
 
     note_budget(closed, tmp_path)
     assert list[Sample](of_budget(tmp_path)) == []
+
+
+def test_each_counter_stands_at_nought_before_its_first_event(tmp_path: Path) -> None:
+    found = {(one.metric.name, one.labels): one.value for one in metrics.Told(tmp_path / "audit")()}
+    counters = {one.name for one in metrics.METRICS if one.kind == "counter"}
+    of_the_log = counters - {"audit_lines_total", "received_bytes_total", "sent_bytes_total"}
+    assert {name for name, _ in found} == of_the_log
+    assert {*found.values()} == {0}
+    assert ("refusals_total", ("ledger-behind",)) in found
