@@ -13,6 +13,7 @@ from client.memory import Memory
 from client.stages import Institution
 from common import messages as wire
 from common.errors import FedpruneError, PolicyError
+from common.trail.folding import Folding
 from common.trail.interface import refusals_noted
 from common.versions import OtherProtocolError
 
@@ -33,13 +34,15 @@ def _update(
 def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
     """Return the app of the institution that ``institution_for`` finds for a node."""
     client = ClientApp()
+    # A server that is refused over and over must not fill this institution's disk by it.
+    folding = Folding()
 
     def serve(request_type: type[wire.WireMessage], stage: Stage) -> Callable[..., Message]:
         def handle(message: Message, context: Context) -> Message:
             reply: wire.WireMessage
             try:
                 institution = institution_for(context)
-                with refusals_noted(institution.trail, request_type.kind):
+                with refusals_noted(folding.onto(institution.trail), request_type.kind):
                     request = request_type.from_record(message.content)
                     memory, reply = stage(institution, Memory.load(context.state), request)
                 memory.save(context.state)

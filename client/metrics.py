@@ -12,7 +12,7 @@ from client.consent import read_pin
 from common import figures
 from common.metrics import Metric, Sample, Source, known_reason
 from common.status import Board
-from common.trail.events import Charged, Contributed, Joined, Opened, Refused
+from common.trail.events import Charged, Contributed, Joined, Opened, Refused, RefusedAgain
 from common.trail.file import FOLDER
 from common.trail.lines import Line
 
@@ -49,6 +49,11 @@ METRICS: Final = (
 class Told(figures.Told):
     """What the audit log has told so far."""
 
+    def __init__(self, folder: Path) -> None:
+        """Read nothing yet of the log in ``folder``."""
+        vectors = ((CONTRIBUTED, again) for again in ("false", "true"))
+        super().__init__(folder, [(JOINED, ""), (OPENED, ""), *vectors])
+
     def take(self, line: Line) -> None:
         """Count what a line tells."""
         last, count = self.last, self.count
@@ -62,6 +67,8 @@ class Told(figures.Told):
                 count[OPENED, ""] += 1
             case Refused(told=told):
                 count[figures.REFUSALS, known_reason(told)] += 1
+            case RefusedAgain(told=told, times=times):
+                count[figures.REFUSALS, known_reason(told)] += times
             case Charged(epsilon=epsilon) if epsilon is not None:
                 last[CHARGED] = epsilon
 

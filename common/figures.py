@@ -3,13 +3,13 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from common import __version__
-from common.metrics import READABLE, Metric, Sample
+from common.metrics import OTHER, READABLE, REASONS, Metric, Sample
 from common.processes import read_standings
 from common.status import Board
 from common.timings import read_tally
@@ -41,7 +41,11 @@ STAGE = Metric(
 RECEIVED = Metric("received_bytes_total", "counter", "messages of rounds that came, serialised")
 SENT = Metric("sent_bytes_total", "counter", "messages of rounds that left, serialised")
 ROUND = Metric("round_number", "gauge", "the last round of the latest run that was done here")
-ROUND_TIME = Metric("round_timestamp_seconds", "gauge", "when that was, in Unix time")
+ROUND_TIME = Metric(
+    "round_timestamp_seconds",
+    "gauge",
+    "when that was, or at the server when a run began since, in Unix time",
+)
 
 SHARED: Final = (
     BUILD,
@@ -62,13 +66,21 @@ SHARED: Final = (
 """What both roles tell, in the order of the table in the documentation."""
 
 
+Counted = tuple[Metric, str]
+"""A counter, and the value of its label if it has one."""
+
+
 class Told:
     """Abstract: what an audit log has told so far; a role says what counts of an event."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read nothing yet of the log in ``folder``."""
+    def __init__(self, folder: Path, counters: Iterable[Counted] = ()) -> None:
+        """Read nothing yet of the log in ``folder``; ``counters`` are a role's own.
+
+        They begin at 0: `increase` sees no first event of a counter that begins at 1.
+        """
         self._log = Follower(folder)
-        self.count: Counter[tuple[Metric, str]] = Counter()
+        refusals = ((REFUSALS, reason) for reason in (*REASONS, OTHER))
+        self.count: Counter[Counted] = Counter(dict.fromkeys([*refusals, *counters], 0))
         self.last: dict[Metric, float] = {}
 
     def __call__(self) -> Iterator[Sample]:

@@ -145,12 +145,14 @@ class Exchange:
         """Ask whoever is connected, and learn by the replies which node is which of ``names``.
 
         Return the replies, and why others refused. Those who are not connected are waited for, a
-        trip's timeout at most.
+        trip's timeout at most. A name that two nodes give is neither's: any member's node can give
+        another's.
         """
         deadline = time.monotonic() + self._timeout
         found: dict[str, wire.OfferReply] = {}
         asked: set[int] = set()
         refused: list[str] = []
+        twice: set[str] = set()
         while True:
             nodes = set(self._grid.get_node_ids()) - asked
             replies = self._trip(dict.fromkeys(nodes, request), wire.OfferReply, group)
@@ -158,11 +160,16 @@ class Exchange:
             asked |= {n for n in nodes if n in replies or str(n) in (self.refused | self._foreign)}
             refused += self.refused.values()
             for node, reply in replies.items():
-                if reply.name in names and reply.name not in self._nodes:
+                if reply.name in self._nodes:
+                    twice.add(reply.name)
+                elif reply.name in names:
                     self._nodes[reply.name], found[reply.name] = node, reply
             if len(asked) >= len(names) or time.monotonic() > deadline:
                 foreign = (one.against(f"node {n}", "us") for n, one in self._foreign.items())
-                return found, sorted([*refused, *foreign])
+                for name in twice:
+                    del self._nodes[name], found[name]
+                told = (f"two nodes say they are {name}: shut the wrong one out" for name in twice)
+                return found, sorted([*refused, *foreign, *told])
             time.sleep(min(JOIN_SECONDS, self._timeout))
 
     def _absences(self, missing: set[str], strays: set[str], plan_hash: str) -> Iterator[str]:

@@ -10,12 +10,20 @@ from cryptography import x509
 from common import figures
 from common.metrics import Metric, Sample, Source, known_reason
 from common.status import Board
-from common.trail.events import Asked, Published, RoundOver, RunBegan, RunEnded, WasRefused
+from common.trail.events import (
+    Admitted,
+    Asked,
+    Published,
+    RoundOver,
+    RunBegan,
+    RunEnded,
+    WasRefused,
+)
 from common.trail.file import FOLDER
 from common.trail.lines import Line
 from server.control import ONLINE, nodes
 from server.desk import find_desk
-from server.home import CERTIFICATE
+from server.home import CERTIFICATE, ServerHome
 
 NODES_SECONDS = 10.0
 """Between questions to SuperLink, however often somebody scrapes."""
@@ -68,19 +76,27 @@ METRICS: Final = (
 class Told(figures.Told):
     """What the audit log has told so far."""
 
+    def __init__(self, folder: Path) -> None:
+        """Read nothing yet of the log in ``folder``."""
+        ends = ((ENDED, outcome) for outcome in ("finished", "stopped", "failed"))
+        rounds = ((ROUNDS, outcome) for outcome in ("kept", "lost"))
+        super().__init__(folder, [(RUNS, ""), (ATTEMPTS, ""), (REFUSED_BY, ""), *ends, *rounds])
+
     def take(self, line: Line) -> None:
         """Count what a line tells."""
         last, count = self.last, self.count
         match line.event:
             case RunBegan():
                 count[RUNS, ""] += 1
-                last[ACTIVE] = 1
+                # Else a run that has just begun would stand still since the one before.
+                last |= {ACTIVE: 1, figures.ROUND_TIME: line.seconds}
             case RunEnded(outcome=outcome):
                 count[ENDED, outcome] += 1
                 last[ACTIVE] = 0
             case Asked(cohort=cohort):
                 count[ATTEMPTS, ""] += 1
                 last[COHORT] = len(cohort)
+                self._know(*cohort)
             case RoundOver() as over:
                 count[ROUNDS, "kept" if over.survivors else "lost"] += 1
                 last |= {SURVIVORS: len(over.survivors), KEPT: over.kept}
@@ -88,8 +104,15 @@ class Told(figures.Told):
             case WasRefused(told=told, institution=institution):
                 count[figures.REFUSALS, known_reason(told)] += 1
                 count[REFUSED_BY, institution] += 1
-            case Published(expires=expires):
-                last[CHARTER_ENDS] = expires
+            case Admitted(institution=institution):
+                self._know(institution)
+            case Published(members=members):
+                self._know(*members)
+
+    def _know(self, *members: str) -> None:
+        """Let a member's refusals be counted from 0 on."""
+        for name in members:
+            self.count[REFUSED_BY, name] += 0
 
 
 @final
@@ -120,6 +143,7 @@ def sources(home: Path, board: Board) -> Mapping[str, Source]:
         "stages": lambda: figures.of_stages(state),
         "audit": Told(home / FOLDER),
         "members": Members(home),
+        "consent": lambda: _consent(home),
         "certificate": lambda: _certificate(home),
     }
 
@@ -127,3 +151,10 @@ def sources(home: Path, board: Board) -> Mapping[str, Source]:
 def _certificate(home: Path) -> Iterator[Sample]:
     certificate = x509.load_pem_x509_certificate((home / CERTIFICATE).read_bytes())
     yield Sample(CERTIFICATE_ENDS, certificate.not_valid_after_utc.timestamp())
+
+
+def _consent(home: Path) -> Iterator[Sample]:
+    # From the bundle: the log's line may stand in a file that is read no more.
+    server = ServerHome(home)
+    if server.bundle is not None:
+        yield Sample(CHARTER_ENDS, server.charter.expires)

@@ -17,10 +17,15 @@ from common.trail.events import (
     Contributed,
     Event,
     Joined,
+    ModelWritten,
     Objected,
     Opened,
     Published,
     Refused,
+    RefusedAgain,
+    ReleaseFinal,
+    ReleaseOffered,
+    ReleaseReceived,
     RoundOver,
     RunBegan,
     SignedOff,
@@ -83,6 +88,7 @@ def differences(server: Examined, institution: Examined, run: str = "") -> Itera
         yield from _rounds(there, here, one)
         yield from _continuity(there, one)
         yield from _verdicts(there, here, one)
+    yield from _releases(there, here, run)
     yield from _heads(there, here, run)
 
 
@@ -101,6 +107,8 @@ def _charters(there: _Side, here: _Side) -> Iterator[str]:
 
 def _refusals(there: _Side, here: _Side) -> Iterator[str]:
     told = Counter((event.what, event.told) for event in here.of(Refused))
+    for event in here.of(RefusedAgain):
+        told[event.what, event.told] += event.times
     heard = Counter(
         (event.what, event.told) for event in there.of(WasRefused) if event.institution == here.name
     )
@@ -164,6 +172,42 @@ def _continuity(there: _Side, run: str) -> Iterator[str]:
                 last = None
 
 
+def _releases(there: _Side, here: _Side, run: str) -> Iterator[str]:
+    """Hold what came as a release to what was offered, and that to the model that was written."""
+    written: dict[str, ModelWritten] = {}
+    offered: dict[tuple[str, str], ReleaseOffered] = {}
+    for line in there.log.lines:
+        match line.event:
+            case ModelWritten() as event:
+                written[event.run] = event
+            case ReleaseOffered() as event if run in ("", event.run):
+                offered[event.run, event.release] = event
+                # What a guard went back to is written as it is.
+                last = written.get(event.run)
+                if last is None or (event.model, event.mask) != (last.model, last.mask):
+                    said = "the server offered another model or mask than it wrote"
+                    yield f"{_release(event)}: {said}"
+    for came in here.of(ReleaseReceived, run):
+        offer = offered.get((came.run, came.release))
+        if offer is None:
+            yield f"{_release(came)}: {here.name} received it, and the server did not offer it"
+            continue
+        for what in ("plan", "model", "mask"):
+            if getattr(offer, what) != getattr(came, what):
+                yield (
+                    f"{_release(came)}: the server offered {what} {getattr(offer, what)[:16]},"
+                    f" {here.name} received {getattr(came, what)[:16]}"
+                )
+    signed = {(event.run, event.release) for event in here.of(SignedOff, run)}
+    for side in (there, here):
+        for final in side.of(ReleaseFinal, run):
+            if here.name in final.signed and (final.run, final.release) not in signed:
+                yield (
+                    f"{_release(final)}: final by {side.name}'s log with the sign-off of"
+                    f" {here.name}, whose log has none"
+                )
+
+
 def _verdicts(there: _Side, here: _Side, run: str) -> Iterator[str]:
     """Hold what the server says it was told of a release to what this institution signed."""
     said = {(one.release, "sign-off") for one in here.of(SignedOff, run)}
@@ -216,6 +260,10 @@ def _attempt(event: Asked | Contributed | RoundOver | Opened) -> Attempt:
 def _where(attempt: Attempt) -> str:
     run, round_number, epoch = attempt
     return f"run {run[:12]!r}, round {round_number}, epoch {epoch}"
+
+
+def _release(event: ReleaseOffered | ReleaseReceived | ReleaseFinal) -> str:
+    return f"run {event.run[:12]!r}, release {event.release[:16]}"
 
 
 def _listed(names: "set[str] | tuple[str, ...]") -> str:

@@ -88,6 +88,15 @@ class Refused(Event):
     because: Text
 
 
+@EVENTS.register("refused_again")
+class RefusedAgain(Event):
+    """The same was refused for the same reason so many times more, in a minute or over."""
+
+    what: Text
+    told: Text
+    times: Annotated[int, Field(ge=1)]
+
+
 @EVENTS.register("restored")
 class Restored(Event):
     """The home was restored from a backup of this time: lines since then are gone."""

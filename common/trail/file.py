@@ -2,7 +2,7 @@
 
     log.jsonl              the file that grows; a SIEM may follow it
     log-000000000001.jsonl what was rotated away, by the number of its first line
-    head                   the last line as the log's key signed for it
+    head                   the last line as the log's key signed for it; there before the first
     key                    the log's own Ed25519 key, for its owner's eyes
     lock                   who writes
 
@@ -23,6 +23,7 @@ from typing import Final, final
 from common.crypto.keys import KEY_SIZE, verifying_key
 from common.durable import sync_directory, write_atomically, writing
 from common.entropy import Stream
+from common.errors import ProtocolError
 from common.secret_files import create_secret, read_secret
 from common.trail.events import Began, Continued, Event, Healed
 from common.trail.examination import CLOSED, CURRENT, closed_name, read
@@ -89,7 +90,7 @@ class FileTrail:
     def head(self) -> bytes:
         """The log's signed head; nothing before its first line."""
         head = read_head(self.folder)
-        return b"" if head is None else head.to_bytes()
+        return head.to_bytes() if head is not None and head.sequence else b""
 
     @contextmanager
     def _locked(self) -> Iterator[bytes]:
@@ -101,7 +102,10 @@ class FileTrail:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if not (self.folder / KEY).exists():
                 self._require_new()
-                create_secret(self.folder / KEY, self._stream(KEY_SIZE), self._stream)
+                fresh = self._stream(KEY_SIZE)
+                # First, so that a key without a head shows that the head was taken away.
+                self._say(Head.before(self._author, fresh))
+                create_secret(self.folder / KEY, fresh, self._stream)
             private = read_secret(self.folder / KEY, lambda: "")
             if len(private) != KEY_SIZE:
                 raise TrailError(
@@ -113,7 +117,9 @@ class FileTrail:
             os.close(handle)
 
     def _require_new(self) -> None:
-        if files_of(self.folder) or (self.folder / HEAD).exists():
+        head = read_head(self.folder)
+        # One before all lines is what a crash left on the way to the key.
+        if files_of(self.folder) or (head is not None and head.sequence):
             raise TrailError(
                 f"{self.folder / KEY}: gone, and the log goes on by no other: restore the folder"
                 f" from a backup, or move it away, which {self._elsewhere}"
@@ -123,7 +129,7 @@ class FileTrail:
         after = self._settle(private)
         torn = _torn(self._path)
         if after == (0, GENESIS):
-            # Alone, so that a log without a head is known to have nothing to lose.
+            # Alone, so that a log with the head of none is known to have nothing to lose.
             began = Began(key=verifying_key(private).hex())
             after = self._put([began], after, private, over=len(torn))
             if torn:
@@ -148,8 +154,11 @@ class FileTrail:
         lines = list(written(events, self._author, self._clock(), after, private))
         self._add(b"".join(line.data + b"\n" for line in lines), over)
         head = Head.of(lines[-1], private)
-        write_atomically(self.folder / HEAD, head.to_bytes().hex().encode(), READABLE)
+        self._say(head)
         return head.sequence, head.hash
+
+    def _say(self, head: Head) -> None:
+        write_atomically(self.folder / HEAD, head.to_bytes().hex().encode(), READABLE)
 
     def _settle(self, private: bytes) -> tuple[int, str]:
         """Return number and hash of the last line.
@@ -157,17 +166,29 @@ class FileTrail:
         Raises `TrailError` when lines are gone that were there before.
         """
         last, head = self._last(), read_head(self.folder)
-        if last is None and head is None:
+        if last is None and head is not None and head.sequence == 0:
+            self._require_own(head, private)
             return 0, GENESIS
         if last is None or head is None or (last.sequence, last.hash) != (head.sequence, head.hash):
             self._require_ahead(last, head, private)
         assert last is not None  # noqa: S101 - it would have been refused
+        assert head is not None  # noqa: S101
         if last.author != self._author:
             raise TrailError(
                 f"{self._path}: is the log of {last.author.role} {last.author.name!r}, not of"
                 f" {self._author.role} {self._author.name!r}: use another home"
             )
+        self._require_own(head, private)
         return last.sequence, last.hash
+
+    def _require_own(self, head: Head, private: bytes) -> None:
+        try:
+            head.require_signed(self._author, verifying_key(private))
+        except ProtocolError:
+            raise TrailError(
+                f"{self.folder / HEAD}: is not signed by the log's key: restore the folder from a"
+                f" backup, or move it away, which {self._elsewhere}"
+            ) from None
 
     def _require_ahead(self, last: Line | None, head: Head | None, private: bytes) -> None:
         """Let a log be used whose last lines a crash kept from being signed off."""
@@ -177,8 +198,10 @@ class FileTrail:
             files[CURRENT] = files[CURRENT][:-torn]
         found = read(files)
         whole = last is not None and found.author == self._author and not found.findings
-        # The very first line, before any head; or the head is one of the lines.
-        ahead = len(found.lines) == 1 if head is None else head.hash in found.hashes
+        # The head is one of the lines, or was signed before the very first.
+        ahead = head is not None and (
+            head.hash in found.hashes or (head.sequence == 0 and len(found.lines) == 1)
+        )
         if whole and ahead and found.key == verifying_key(private):
             return
         said = f"line {head.sequence}" if head is not None else "nothing"

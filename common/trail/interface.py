@@ -11,8 +11,8 @@ from common.trail.refusals import TrailError
 
 log = logging.getLogger("fedprune.audit")
 
-TEXT = 1000
-"""Most characters of a reason that are kept."""
+TEXT = 300
+"""Most characters of a reason that are kept: it may hold what the other side chose."""
 
 
 class Trail(Protocol):
@@ -62,7 +62,7 @@ def refusals_noted(trail: Trail, what: str) -> Iterator[None]:
         because = str(error)[:TEXT] if own else type(error).__name__
         told = error.reason if isinstance(error, PolicyError) else "failed"
         try:
-            trail.append(Refused(what=what, told=told, because=because))
+            trail.append(Refused(what=what[:TEXT], told=told, because=because))
         except FedpruneError as unwritten:
             log.error("a refusal was not noted: %s", unwritten)
         raise

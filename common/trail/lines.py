@@ -113,6 +113,11 @@ class Head:
         statement = _head_statement(line.author, line.sequence, line.hash)
         return cls(line.sequence, line.hash, sign(private, SIGNED_LOG_HEAD, statement))
 
+    @classmethod
+    def before(cls, author: Author, private: bytes) -> "Head":
+        """Return the head of a log that has no line yet."""
+        return cls(0, GENESIS, sign(private, SIGNED_LOG_HEAD, _head_statement(author, 0, GENESIS)))
+
     def require_signed(self, author: Author, key: bytes) -> None:
         """Raise `BadSignatureError` unless the log of this author and key once ended so."""
         statement = _head_statement(author, self.sequence, self.hash)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from common.pruning.masks import Mask, pack_mask
 from common.versions import PROTOCOL_VERSION
 from server.exchange import TRIPS
 from simulations.grid import InProcessGrid
+from tests.common.trail.logs import trail_at
 from tests.support import (
     describe,
     mask_keeping,
@@ -218,3 +220,12 @@ def test_memory_lives_in_the_nodes_context() -> None:
     )
     assert wire.JoinReply.from_record(other.content).name == "ash"
     assert [memory.run for memory in seen] == ["", "run", ""]
+
+
+def test_a_server_that_is_refused_over_and_over_does_not_fill_the_log(tmp_path: Path) -> None:
+    trail = trail_at(tmp_path)
+    grid = app_of(replace(small_institution(PLAN), trail=trail))
+    for _ in range(20):
+        send(grid, wire.JoinRequest("run", ["ash"], [b"no advert"]))
+    lines = [path.read_bytes().count(b"\n") for path in trail.folder.glob("*.jsonl")]
+    assert sum(lines) == 2, "the log's first line and one refusal"

@@ -12,7 +12,7 @@ from client.stages import Institution
 from common.errors import ConfigError
 from common.metrics import Sample
 from common.status import Board, Part
-from common.trail.events import Charged, Refused
+from common.trail.events import Charged, Refused, RefusedAgain
 from tests.common.trail.logs import HASH, RUN, honest_run
 from tests.figures import Values, scrape, values
 from tests.ledgers import NOON, TRAIN, at, budget, ledger_on, store_of
@@ -49,6 +49,7 @@ def test_a_scrape_tells_of_rounds_refusals_and_the_budget(tmp_path: Path) -> Non
         Charged.model_validate(charged | noise | {"epsilon": None}),
         Refused(what="update", told="ledger-behind", because="line 3"),
         Refused(what="update", told="failed", because="ValueError"),
+        RefusedAgain(what="update", told="failed", times=4),
     )
     note_budget(lambda: member(tmp_path), home / "state")
     found = told(home)
@@ -59,7 +60,7 @@ def test_a_scrape_tells_of_rounds_refusals_and_the_budget(tmp_path: Path) -> Non
         ("openings_total", ()): 3,
         ("round_number", ()): 2,
         ("refusals_total", ("ledger-behind",)): 1,
-        ("refusals_total", ("failed",)): 1,
+        ("refusals_total", ("failed",)): 5,
         ("budget_charged_epsilon", ()): 0.7,
         ("budget_limit_epsilon", ("plan",)): 6,
         ("budget_limit_epsilon", ("ever",)): 8,
@@ -100,3 +101,12 @@ def test_an_institution_that_cannot_be_opened_notes_nothing(tmp_path: Path) -> N
 
     note_budget(closed, tmp_path)
     assert list[Sample](of_budget(tmp_path)) == []
+
+
+def test_each_counter_stands_at_nought_before_its_first_event(tmp_path: Path) -> None:
+    found = {(one.metric.name, one.labels): one.value for one in metrics.Told(tmp_path / "audit")()}
+    counters = {one.name for one in metrics.METRICS if one.kind == "counter"}
+    of_the_log = counters - {"audit_lines_total", "received_bytes_total", "sent_bytes_total"}
+    assert {name for name, _ in found} == of_the_log
+    assert {*found.values()} == {0}
+    assert ("refusals_total", ("ledger-behind",)) in found

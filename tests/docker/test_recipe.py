@@ -180,3 +180,13 @@ def test_the_address_of_the_guide_is_the_services_own_name() -> None:
 
 def test_the_recipe_is_one_file_beside_its_ignore_file() -> None:
     assert Path(f"{FOLDER / 'Dockerfile'}.dockerignore").is_file()
+
+
+def test_a_packed_wheelhouse_is_installed_by_hash_and_no_second_index_is_asked() -> None:
+    (step,) = [s for s in RECIPE.stages["build"].all("RUN") if "--requirement" in s.rest]
+    by_hash, _, by_lock = step.rest.partition("else")
+    assert "if [ -f /wheelhouse/requirements.txt ]" in by_hash
+    for option in ("--no-index", "--require-hashes", "--requirement /wheelhouse/requirements.txt"):
+        assert option in by_hash
+    assert "--requirement requirements.lock" in by_lock
+    assert "EXTRA_INDEX" not in (ROOT / "docker" / "Dockerfile").read_text()

@@ -340,3 +340,37 @@ def test_a_trip_is_timed_and_its_bytes_counted() -> None:
     assert timings.tally.received > traffic.up["ash"] > 0
     exchange.call({}, wire.AdvertiseReply, "0/1")
     assert timings.tally.stages.keys() == {"join", "advertise"}
+
+
+def meet(*says: str) -> tuple[dict[str, wire.OfferReply], list[str], Exchange]:
+    """Meet nodes that give these names, in the order of their numbers."""
+    app = ClientApp()
+    given = dict(zip(NODES, says, strict=True))
+
+    @app.query("offer")
+    def offer(message: Message, context: Context) -> Message:
+        return reply(message, wire.OfferReply(given[context.node_id], []))
+
+    exchange = Exchange(InProcessGrid(app, NODES), 5.0)
+    return (*exchange.meet(wire.OfferRequest(b"", []), NAMES, "run"), exchange)
+
+
+def test_whoever_is_met_is_known_by_name() -> None:
+    found, refused, exchange = meet("cedar", "ash", "birch")
+    assert (sorted(found), refused) == ([*NAMES], [])
+    with pytest.raises(KeyError):
+        exchange.call({"oak": wire.OfferRequest(b"", [])}, wire.OfferReply, "run")
+
+
+@pytest.mark.parametrize("says", [("ash", "ash", "cedar"), ("ash", "cedar", "ash")])
+def test_a_name_that_two_nodes_give_is_neithers(says: tuple[str, ...]) -> None:
+    found, refused, exchange = meet(*says)
+    assert [*found] == ["cedar"]
+    assert refused == ["two nodes say they are ash: shut the wrong one out"]
+    with pytest.raises(KeyError):
+        exchange.call({"ash": wire.OfferRequest(b"", [])}, wire.OfferReply, "run")
+
+
+def test_a_strangers_name_is_left_out() -> None:
+    found, refused, _ = meet("ash", "oak", "oak")
+    assert ([*found], refused) == (["ash"], [])

@@ -6,14 +6,17 @@ from types import SimpleNamespace
 import pytest
 
 from common import __version__
+from common.figures import ROUND_TIME
+from common.metrics import OTHER, REASONS
 from common.processes import STANDINGS
 from common.status import Board, Part
 from common.timings import Timings
-from common.trail.events import Published, RunBegan, WasRefused
+from common.trail.events import Admitted, Published, RunBegan, WasRefused
 from common.trail.lines import Line
 from server import metrics
 from server.metrics import NODES_SECONDS, Members, sources
-from tests.common.trail.logs import HASH, NOON, Logs, honest_run, play_round
+from tests.common.consent.test_acts import GOOD, LATER
+from tests.common.trail.logs import HASH, NOON, Logs, honest_run, play_round, trail_at
 from tests.deployment.federation import Authority
 from tests.figures import Values, scrape, values
 
@@ -30,6 +33,7 @@ def home(tmp_path: Path, logs: Logs) -> Path:
     home = tmp_path / "server"
     Authority.make().issue(home)
     (home / "state").mkdir()
+    (home / "bundle.json").write_bytes(GOOD.to_bytes())
     runs = {"process": os.getsid(0), "failures": 2, "started": 0.0}
     (home / "state" / STANDINGS).write_text(json.dumps({"gateway": runs}))
     Timings(home / "state").note("round", 1.5)
@@ -92,7 +96,12 @@ def test_a_scrape_tells_of_runs_rounds_and_members(
         ("institution_refusals_total", ("",)): 1,
         ("institution_online", ("ash",)): 1,
         ("institution_online", ("elm",)): 0,
-        ("consent_expiry_timestamp_seconds", ()): ENDS,
+        ("consent_expiry_timestamp_seconds", ()): LATER,
+        # Members that the log names and what never happened stand at 0.
+        ("institution_refusals_total", ("birch",)): 0,
+        ("refusals_total", ("ledger-behind",)): 0,
+        ("runs_ended_total", ("failed",)): 0,
+        ("rounds_total", ("lost",)): 0,
         ("process_early_ends", ("gateway",)): 2,
         ("stage_duration_seconds_count", ("round",)): 1,
         ("stage_duration_seconds_sum", ("round",)): 1.5,
@@ -148,3 +157,46 @@ def test_a_second_scrape_reads_only_what_is_new(
     assert len(taken) == 2, "what was asked, and that the round is over"
     kept = "rounds_total", ("kept",)
     assert (first[kept], second[kept]) == (3, 4)
+
+
+def test_each_counter_stands_at_nought_before_its_first_event(tmp_path: Path) -> None:
+    found = {(one.metric.name, one.labels): one.value for one in metrics.Told(tmp_path / "audit")()}
+    counters = {one.name for one in metrics.METRICS if one.kind == "counter"}
+    of_the_log = counters - {"audit_lines_total", "received_bytes_total", "sent_bytes_total"}
+    assert {name for name, _ in found} == of_the_log
+    assert {*found.values()} == {0}
+    assert {labels for name, labels in found if name == "refusals_total"} == {
+        (reason,) for reason in (*REASONS, OTHER)
+    }
+
+
+def test_a_member_that_was_admitted_or_published_counts_from_nought(tmp_path: Path) -> None:
+    trail = trail_at(tmp_path, "federation", "server")
+    fields = {"signing_public": HASH, "replaces": "", "signers": (HASH,)}
+    charter = {"charter": HASH, "plan": HASH, "roster": HASH}
+    ends = {"number": 1, "members": ("oak",), "expires": ENDS, "signers": (HASH,)}
+    trail.append(
+        Admitted.model_validate(fields | {"institution": "elm"}),
+        Published.model_validate(charter | ends),
+    )
+    told_by = metrics.Told(trail.folder)
+    found = {one.labels: one.value for one in told_by() if one.metric == metrics.REFUSED_BY}
+    assert found == {("",): 0, ("elm",): 0, ("oak",): 0}
+
+
+def test_a_run_that_begins_does_not_stand_still_since_the_one_before(logs: Logs) -> None:
+    told_by = metrics.Told(logs.server.folder)
+
+    def when() -> float:
+        return next(one.value for one in told_by() if one.metric == ROUND_TIME)  # type: ignore[return-value]
+
+    before = when()
+    logs.server.append(RunBegan(run="next", plan=HASH, roster=HASH, round=0))
+    assert when() > before
+
+
+def test_nothing_published_has_no_end(home: Path, online: list[SimpleNamespace]) -> None:
+    (home / "bundle.json").unlink()
+    found = told(home)
+    assert found["source_readable", ("consent",)] == 1
+    assert ("consent_expiry_timestamp_seconds", ()) not in found

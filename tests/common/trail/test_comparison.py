@@ -3,7 +3,22 @@ from pathlib import Path
 import pytest
 
 from common.trail.comparison import differences
-from common.trail.events import Approved, Asked, Contributed, Event, RoundOver, WasRefused
+from common.trail.events import (
+    Approved,
+    Asked,
+    Contributed,
+    Event,
+    ModelWritten,
+    Refused,
+    RefusedAgain,
+    ReleaseFinal,
+    ReleaseOffered,
+    ReleaseReceived,
+    RoundOver,
+    SignedOff,
+    VerdictTaken,
+    WasRefused,
+)
 from common.trail.examination import Examined, read
 from common.trail.file import FileTrail, files_of
 from common.trail.refusals import TrailError
@@ -146,6 +161,19 @@ def test_refusals_approvals_and_runs_must_be_known_to_the_other_side(tmp_path: P
     assert told(logs, "birch") == []
 
 
+def test_folded_refusals_count_as_often_as_they_say(tmp_path: Path) -> None:
+    logs = honest_run(tmp_path)
+    heard = WasRefused(institution="ash", what="update", told="privacy budget")
+    logs.server.append(*[heard] * 3)
+    logs.members["ash"].append(
+        Refused(what="update", told="privacy budget", because="own words"),
+        RefusedAgain(what="update", told="privacy budget", times=2),
+    )
+    assert told(logs) == []
+    logs.server.append(heard)
+    assert any("1 times more" in one for one in told(logs))
+
+
 def test_logs_in_the_wrong_places_are_refused(tmp_path: Path) -> None:
     logs = honest_run(tmp_path)
     ash = log(logs.members["ash"])
@@ -153,3 +181,69 @@ def test_logs_in_the_wrong_places_are_refused(tmp_path: Path) -> None:
         list(differences(ash, ash))
     with pytest.raises(TrailError, match="run 'other' is not in the server's log; known: run"):
         told(logs, run="other")
+
+
+RELEASE = {"run": RUN, "release": digest("release", 1)}
+MODEL = {"model": digest("model", 3), "mask": digest("mask", 3)}
+OFFERED = ReleaseOffered.model_validate(RELEASE | MODEL | {"plan": HASH, "signers": (HASH,)})
+RECEIVED = ReleaseReceived.model_validate(RELEASE | MODEL | {"plan": HASH})
+
+
+def released(logs: Logs, offered: ReleaseOffered = OFFERED) -> None:
+    """Add the honest release of the run's model, unless it is offered as another."""
+    final = ReleaseFinal.model_validate(RELEASE | {"signed": ("ash",)})
+    logs.server.append(ModelWritten.model_validate(MODEL | {"run": RUN, "round": 3}), offered)
+    for member in logs.members.values():
+        member.append(RECEIVED)
+    logs.members["ash"].append(SignedOff.model_validate(RELEASE), final)
+    said = VerdictTaken.model_validate(RELEASE | {"institution": "ash", "word": "sign-off"})
+    logs.server.append(said, final)
+
+
+def test_an_honest_release_is_told_alike(tmp_path: Path) -> None:
+    logs = honest_run(tmp_path)
+    released(logs)
+    for name in logs.members:
+        assert told(logs, name) == told(logs, name, RUN) == []
+
+
+@pytest.mark.parametrize("what", ["plan", "model", "mask"])
+def test_a_release_that_came_as_another_is_named(tmp_path: Path, what: str) -> None:
+    logs = honest_run(tmp_path)
+    released(logs)
+    other = {what: digest("other", 1)}
+    swapped = retold(
+        tmp_path / "birch2",
+        logs.members["birch"],
+        lambda one: one.model_copy(update=other) if isinstance(one, ReleaseReceived) else one,
+    )
+    found = told(Logs(logs.server, {"birch": swapped}), "birch", RUN)
+    assert any(f"the server offered {what}" in one for one in found), found
+
+
+def test_a_release_that_was_not_offered_is_named(tmp_path: Path) -> None:
+    logs = honest_run(tmp_path)
+    logs.members["birch"].append(RECEIVED, RECEIVED.model_copy(update={"run": "unknown"}))
+    found = told(logs, "birch")
+    assert len([one for one in found if "the server did not offer it" in one]) == 2
+    assert told(logs, "ash") == []
+
+
+def test_a_release_of_another_model_than_was_written_is_named(tmp_path: Path) -> None:
+    logs = honest_run(tmp_path)
+    logs.server.append(OFFERED)
+    assert any("another model or mask than it wrote" in one for one in told(logs))
+    for what in MODEL:
+        again = honest_run(tmp_path / what)
+        released(again, OFFERED.model_copy(update={what: digest("other", 1)}))
+        assert any("another model or mask than it wrote" in one for one in told(again, run=RUN))
+
+
+@pytest.mark.parametrize("where", ["server", "birch"])
+def test_a_sign_off_that_was_never_given_makes_no_release_final(tmp_path: Path, where: str) -> None:
+    logs = honest_run(tmp_path)
+    released(logs)
+    trail = logs.server if where == "server" else logs.members[where]
+    trail.append(ReleaseFinal.model_validate(RELEASE | {"signed": ("ash", "birch")}))
+    assert any("birch, whose log has none" in one for one in told(logs, "birch"))
+    assert told(logs, "ash") == []

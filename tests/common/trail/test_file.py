@@ -1,3 +1,4 @@
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,7 @@ from common.trail.events import Continued, Healed, Opened, Refused
 from common.trail.examination import Examined, examined
 from common.trail.file import FileTrail, files_of, read_head
 from common.trail.interface import Untold, refusals_noted
+from common.trail.lines import GENESIS, Author, Head
 from common.trail.refusals import TrailError
 from tests.common.trail.logs import appending, owner_of, said, trail_at, trusted_of
 
@@ -137,14 +139,60 @@ def test_a_line_that_was_written_and_not_signed_off_stays(tmp_path: Path) -> Non
     assert kinds(trail) == ["began", "opened", "opened", "opened"]
 
 
-def test_a_first_line_without_a_head_is_gone_on_from_and_a_second_is_not(tmp_path: Path) -> None:
+def before_all(trail: FileTrail) -> bytes:
+    """Return the head that lies there before a log's first line."""
+    private = (trail.folder / "key").read_bytes()
+    return Head.before(Author("institution", "ash"), private).to_bytes().hex().encode()
+
+
+def test_a_first_line_that_was_not_signed_off_stays_and_a_second_does_not(tmp_path: Path) -> None:
     trail = trail_at(tmp_path)
     trail.append()
-    (trail.folder / "head").unlink()
+    (trail.folder / "head").write_bytes(before_all(trail))
     trail.append(said(1))
+    (trail.folder / "head").write_bytes(before_all(trail))
+    with pytest.raises(TrailError, match="its head says line 0: lines are gone or altered"):
+        trail.append(said(2))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_log_that_was_cut_and_has_no_head_is_refused(tmp_path: Path, kept: int) -> None:
+    """No key is needed for that."""
+    trail = trail_at(tmp_path)
+    trail.append(said(1), said(2))
+    path = trail.folder / "log.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:kept]))
     (trail.folder / "head").unlink()
     with pytest.raises(TrailError, match="its head says nothing: lines are gone or altered"):
+        trail.append(said(3))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_head_that_the_key_has_not_signed_is_refused(tmp_path: Path, kept: int) -> None:
+    trail = trail_at(tmp_path)
+    trail.append(said(1), said(2))
+    path = trail.folder / "log.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)[:kept]
+    path.write_bytes(b"".join(lines))
+    digest = hashlib.sha256(lines[-1][:-1]).hexdigest() if lines else GENESIS
+    forged = Head(kept, digest, bytes(64)).to_bytes().hex().encode()
+    (trail.folder / "head").write_bytes(forged)
+    with pytest.raises(TrailError, match="head: is not signed by the log's key"):
+        trail.append(said(3))
+
+
+def test_a_crash_before_the_key_or_the_first_line_costs_nothing(tmp_path: Path) -> None:
+    trail = trail_at(tmp_path)
+    trail.append(said(1))
+    first = before_all(trail)
+    for gone in ("key", ""):
+        (trail.folder / "log.jsonl").unlink()
+        (trail.folder / "head").write_bytes(first)
+        (trail.folder / (gone or "lock")).unlink()
+        assert trail.head == b""
         trail.append(said(2))
+        assert kinds(trail) == ["began", "opened"]
+        first = before_all(trail)
 
 
 def test_a_log_that_lost_lines_is_not_written_further(tmp_path: Path) -> None:
@@ -225,6 +273,7 @@ def test_a_first_line_that_was_torn_is_told_after_another_first_line(
     if begins == "a log":
         (trail.folder / "key").write_bytes(bytes(32))
         (trail.folder / "key").chmod(0o600)
+        (trail.folder / "head").write_bytes(before_all(trail))
     trail.append(said(2))
     lead = ["began", "opened", "continued"] if begins == "a file" else ["began"]
     assert kinds(trail) == [*lead, "healed", "opened"]
