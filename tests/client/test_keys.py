@@ -6,6 +6,7 @@ import pytest
 
 from client.config import MembershipConfig, load_membership
 from client.keys import create_identity, read_identity
+from common.consent.refusals import NotApprovedError
 from common.crypto.roster import Roster
 from common.entropy import SeededEntropy
 from common.errors import ConfigError
