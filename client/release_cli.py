@@ -1,6 +1,5 @@
 """`fedprune-client validate`, and `release list|show|verify|take|sign-off|object`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ from client.consent_cli import open_home
 from client.keys import read_identity
 from client.releases import Releases
 from common.consent.agreement import grouped, mark_of, require_meant
-from common.console import confirmed, new_app, tell
+from common.console import AsJson, confirmed, new_app, tell, tell_json
 from common.errors import ConfigError
 from common.parsing import read_bytes
 from common.release.folder import MANIFEST, VERDICT, VERDICTS, WITHDRAWAL, Folder
@@ -37,7 +36,7 @@ def validate(
         Path | None,
         typer.Option(help="Labelled table [default: the test rows of the one in client.toml]."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: AsJson = False,
     home: Home = HERE,
 ) -> None:
     """Test a released model on own rows; nothing leaves this machine, so it costs no privacy.
@@ -52,7 +51,7 @@ def validate(
     told = release.manifest.metrics.get("test", {})
     if as_json:
         federation = {name: figure.model_dump() for name, figure in told.items()}
-        typer.echo(json.dumps({"here": found, "federation": federation}))
+        tell_json({"here": found, "federation": federation})
         return
     table = Table("figure", *found, "all institutions")
     for name in next(iter(found.values())):
@@ -70,8 +69,8 @@ def validate(
 @app.command(name="list")
 def list_releases(home: Home = HERE) -> None:
     """List the releases that were received, and where each stands."""
-    releases = Releases(home)
-    table = Table("run", "release", "state", "signed off", "said here")
+    name, releases = open_home(home).name, Releases(home)
+    table = Table("run", "release", "state", "signed off", "said here", title=name)
     for run in releases.runs:
         release = releases.open(run)
         own, standing = releases.verdict(release), release.standing

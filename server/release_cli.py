@@ -82,7 +82,8 @@ def accept(
 def list_releases(home: Home = HERE) -> None:
     """List releases, and where each stands."""
     place = ServerHome(home)
-    table = Table("run", "release", "made", "state", "signed off", "objected")
+    columns = ("run", "release", "made", "state", "signed off", "objected")
+    table = Table(*columns, title=place.settings.name)
     for run in released_runs(place):
         release = open_release(place, run)
         standing, made = release.standing, datetime.fromtimestamp(release.manifest.made, UTC)

@@ -1,17 +1,16 @@
 """``report``: the page of a run, again."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from common.console import AsJson, tell_json
+
 
 def report(
     directory: Annotated[Path, typer.Argument(help="Directory of a run, under way or over.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print where it is and its bytes as one line.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write report.html of a run, simulated or deployed: figures, tables, what is missing."""
     # matplotlib takes half a second, which --help does without.
@@ -19,6 +18,6 @@ def report(
 
     path = write_report(directory)
     if as_json:
-        typer.echo(json.dumps({"report": str(path), "bytes": path.stat().st_size}))
+        tell_json({"report": str(path), "bytes": path.stat().st_size})
     else:
         typer.echo(path)
