@@ -8,7 +8,7 @@ BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo docs federation test lint licences lock sbom vulnerabilities wheel wheelhouse \
+.PHONY: help setup demo docs federation test campaign lint licences lock sbom vulnerabilities wheel wheelhouse \
 	bench clean
 
 help: ## show this list
@@ -30,8 +30,12 @@ federation: setup ## a server and three institutions on loopback over TLS: train
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.deployment.loopback
 
 # One thread a worker: torch would otherwise start as many as there are cores in each.
-test: setup $(VENV)/postgresql.stamp $(VENV)/chromium.stamp ## run every test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+test: setup $(VENV)/postgresql.stamp $(VENV)/chromium.stamp ## run every test but the campaign
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m "not long"
+
+# One after the other: each has a federation of its own, which two cores carry once.
+campaign: setup ## processes killed, networks cut, hosts apart, a release, on a real engine: 10 minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m long
 
 lint: licences ## check style, format, types, the layers of the packages and licences
 	$(BIN)/ruff check

@@ -12,6 +12,7 @@ from tests.commands import invoke
 from tests.deployment.cuts import Wire, stormy_plan, weather
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(280),
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),
 ]

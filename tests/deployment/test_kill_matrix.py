@@ -13,6 +13,7 @@ from server.recovery import Standing, standing_of
 from tests.deployment.matrix import THRESHOLD, VICTIM, Matrix, brought_up
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(400),
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Flower's own
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),

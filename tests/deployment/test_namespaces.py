@@ -42,6 +42,7 @@ from tests.docker.chamber import Image, Mount, build, container_mounts, enter, m
 from tests.docker.recipe import Compose, read_compose, read_recipe
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(290),
     pytest.mark.skipif(bool(missing()), reason=missing() or "nothing is missing"),
 ]
