@@ -66,7 +66,7 @@ def test_a_file_is_scored_as_the_command_does(
     data, out = tmp_path / "rows.csv", tmp_path / "scores.parquet"
     frame.to_csv(data, index=False)
     options = ("--data", data, "--out", out, "--keep", "note", "--explain", "--pairs", 2)
-    assert invoke(main, "score", "--model", model.directory, *options).code == 0
+    assert invoke(main, "score", "--unreleased", "--model", model.directory, *options).code == 0
     found = fedprune.score(str(model.directory), data, keep=["note"], pairs=2)
     pd.testing.assert_frame_equal(found.table, pd.read_parquet(out), check_dtype=False)
     assert [*fedprune.score(model, data).table.index] == [*range(1, 51)]
