@@ -11,8 +11,12 @@ from common.consent.acts import Charter, Proposal
 from common.crypto.keys import verifying_key
 from common.entropy import SeededEntropy
 from common.errors import PolicyError
+from common.export.forms import compact_forms, hashes_of, model_bytes
+from common.layout import layout_of
 from common.plan import Plan, plan_from_dict
+from common.pruning.compaction import compact
 from common.release.folder import MANIFEST, VERDICTS, Folder
+from common.release.forms import MODEL
 from common.release.kept import Kept
 from common.release.manifest import FILES, Budgets, Figure, Manifest, ReleasedFile, schema_hash
 from common.release.verdict import Verdict, Word, joined
@@ -22,7 +26,6 @@ from simulations.tampering import edits
 from simulations.tampering.edits import TARGETS, Edit, Files, Target
 
 NOON = 1_700_000_000
-HASH = "5a" * 32
 NAMES = ("ash", "birch", "cedar", "elm")
 SAYING = NAMES[:3]
 """Who signed off: as many as the plan asks for, so that each is needed."""
@@ -155,9 +158,16 @@ def _charter(plan: Plan, seed: int) -> Proposal:
 
 def _release(charter: Proposal, seed: int, number: int) -> Files:
     draw = np.random.default_rng([seed, number])
-    files = {str(name): draw.bytes(400) for name in FILES}
     act = charter.act
     assert isinstance(act, Charter)  # noqa: S101 - made just now
+    plan = act.agreed
+    size = layout_of(plan.model, plan.schema_.width).size
+    mask = np.ones(size, np.bool_)
+    weights = draw.normal(size=size).astype(np.float32)
+    small = compact(plan.model, plan.schema_.width, weights, mask)
+    files = {str(name): draw.bytes(400) for name in FILES} | compact_forms(small, plan)
+    hashes = hashes_of(weights, mask)
+    files |= {MODEL: model_bytes(weights, mask, plan), "plan.toml": plan.to_toml().encode()}
     manifest = Manifest(
         federation="tampered",
         run="first",
@@ -169,10 +179,10 @@ def _release(charter: Proposal, seed: int, number: int) -> Files:
         roster=act.roster.digest,
         revoked=(),
         schema_hash=schema_hash(act.agreed),
-        model=HASH,
-        mask=HASH,
-        weights=100,
-        kept=10,
+        model=hashes["model"],
+        mask=hashes["mask"],
+        weights=size,
+        kept=size,
         rounds=60,
         budgets=_budgets(act.agreed),
         metrics={"test": {"auc": Figure(value=0.75, sd=0.01)}},

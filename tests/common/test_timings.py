@@ -32,7 +32,8 @@ def test_a_stage_that_fails_is_timed_and_an_unknown_one_is_not(tmp_path: Path) -
 
 
 def test_every_trip_is_a_stage() -> None:
-    assert {name.rpartition(".")[2] for name in TRIPS.values()} < set(STAGES)
+    rounds = {name.rpartition(".")[2] for name in TRIPS.values()} - {"offer", "deliver"}
+    assert rounds < set(STAGES), "only a release's trips are not timed"
 
 
 @pytest.mark.parametrize(
