@@ -36,6 +36,7 @@ from tests.deployment.loopback import operate
 from tests.founding import NAMES, good, put_under_passphrase, read, refused
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(240),
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),
 ]
