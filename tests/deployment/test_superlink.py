@@ -37,7 +37,7 @@ def test_three_institutions_train_a_pruned_model_on_a_real_engine(tmp_path: Path
         assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"], "a round was repeated"
 
     # Beside the SuperLink, which was told of no other place.
-    (adverts,) = (tmp_path / "state").iterdir()
+    (adverts,) = (tmp_path / "state").glob("adverts-*.json")
     assert len(json.loads(adverts.read_bytes())) == len(NAMES)
 
     assert [int(row["weights_kept"]) for row in rows] == kept
