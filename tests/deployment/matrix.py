@@ -26,6 +26,7 @@ from typing import Any
 import tomli_w
 
 from client.config import load_config, load_institution, open_ledger
+from common.errors import FedpruneError
 from common.groups import groups_of
 from common.plan import Plan, plan_from_dict
 from server import control
@@ -75,6 +76,18 @@ CASES = tuple(product(PROCESSES, MOMENTS))
 RUN_SECONDS = 240.0
 
 
+class HangError(AssertionError):
+    """A run neither ended nor said what it waits for."""
+
+
+class WrongSumsError(AssertionError):
+    """What a run kept is not what its survivors sent."""
+
+
+class BrokenLedgerError(AssertionError):
+    """An institution's ledger does not verify."""
+
+
 def matrix_plan(timeout: float) -> Plan:
     """Return a small plan without noise whose every round but the first counts all rows."""
     fields = make_plan(rounds=ROUNDS).to_dict()
@@ -93,10 +106,12 @@ def matrix_plan(timeout: float) -> Plan:
 class Ended:
     """How a case ended: the last lines before the kill, a named stop if any, lost rounds.
 
-    ``least`` is the fewest survivors of a round that was not lost.
+    ``exact`` is whether the process died before anybody wrote another line; ``least`` is the
+    fewest survivors of a round that was not lost.
     """
 
     landed: str
+    exact: bool
     stopped: str
     lost: tuple[int, ...]
     least: int
@@ -125,9 +140,10 @@ class Matrix:
         os.kill(self.await_moment(run, process, moment, before), signal.SIGKILL)
         landed = self._landed(run, before)
         assert not landed.startswith("finished"), f"{run}: the moment was missed"
+        exact = _told(*MOMENTS[moment][1:]) in landed.split(" | ")
         stopped = self.finish(run)
         lost, least = self.verify(run)
-        return Ended(landed, stopped, lost, least, time.monotonic() - started)
+        return Ended(landed, exact, stopped, lost, least, time.monotonic() - started)
 
     def await_moment(self, run: str, process: str, moment: str, before: int = 0) -> int:
         """Return the number of the process that is to die, once it has come that far."""
@@ -159,7 +175,7 @@ class Matrix:
                     self.await_all()
                     self.operate("resume", run)
             time.sleep(0.1)
-        raise AssertionError(f"{run} hangs\n{self.tails()}")
+        raise HangError(f"{run}: no end\n{self.tails()}")
 
     def tries(self, run: str) -> list[control.RunState]:
         """Return the tries of a run, once SuperLink is there to say."""
@@ -193,7 +209,11 @@ class Matrix:
             self._require_sums(event, plan)
         for name in NAMES:
             config = load_config(self.federation.institution(name) / "client.toml")
-            assert open_ledger(config.ledger, self.federation.institution(name)).verify() > 0
+            try:
+                lines = open_ledger(config.ledger, self.federation.institution(name)).verify()
+            except FedpruneError as error:
+                raise BrokenLedgerError(f"{run}, {name}: {error}") from error
+            assert lines > 0
         lost = tuple(event["round"] for event in kept if not event["survivors"])
         return lost, min(len(event["survivors"]) for event in kept if event["survivors"])
 
@@ -211,9 +231,8 @@ class Matrix:
             expected += Counter(
                 {key: count for key, count in self.counts[name].items() if key[0] in parts}
             )
-        assert {key: count for key, count in told.items() if count} == expected, (
-            f"round {event['round']} is not the sum of its survivors"
-        )
+        if {key: count for key, count in told.items() if count} != expected:
+            raise WrongSumsError(f"round {event['round']} is not the sum of its survivors")
 
     def _masked(self, run: str) -> set[tuple[str, int, int]]:
         """Return which institution noted to have masked a vector, in which round and epoch."""
@@ -281,8 +300,7 @@ class Matrix:
         """Say what the journal and the first institution's ledger said last."""
         ends = []
         for lines in (self._journal(run), self._since(before)):
-            kind, number = lines[-1] if lines else ("nothing", None)
-            ends.append(kind if number is None else f"{kind} {number}")
+            ends.append(_told(*lines[-1]) if lines else "nothing")
         return " | ".join(ends)
 
     def _journal(self, run: str) -> list[tuple[str, int | None]]:
@@ -308,6 +326,10 @@ class Matrix:
         with closing(database), suppress(sqlite3.OperationalError):
             return database.execute(query, values).fetchall()
         return []
+
+
+def _told(kind: str, number: int | None) -> str:
+    return kind if number is None else f"{kind} {number}"
 
 
 def _counted(home: Path, plan: Plan) -> Counter[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server.recovery import Standing, standing_of
-from tests.deployment.matrix import THRESHOLD, VICTIM, Matrix, brought_up
+from tests.deployment.matrix import THRESHOLD, VICTIM, Matrix, WrongSumsError, brought_up
 
 pytestmark = [
     pytest.mark.long,
@@ -51,7 +51,7 @@ def test_a_stopped_run_waits_for_its_operator(matrix: Matrix) -> None:
     assert matrix.verify("stopped")[1] >= THRESHOLD
     assert "is complete" in matrix.refused("resume", "stopped")
     matrix.counts[VICTIM]["validation", "age_band=30-44", "negatives"] += 1
-    with pytest.raises(AssertionError, match="round 1 is not the sum of its survivors"):
+    with pytest.raises(WrongSumsError, match="round 1 is not the sum of its survivors"):
         matrix.verify("stopped")
     matrix.counts[VICTIM]["validation", "age_band=30-44", "negatives"] -= 1
 
