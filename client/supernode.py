@@ -8,6 +8,9 @@ When a run ends while a message of it is on its way, Flower leaves the message's
 executor would take it and wait for hours for what never comes, while the messages of the next run
 expire; so such tasks are finished here. Finished ones it keeps as long as it lives; here they go.
 
+It announces a reply before the executor has handed over what is in it. Of one that died in between
+SuperLink would wait three minutes for the rest, and so would this loop, which nothing else leaves.
+
 It takes each failure that names SSL for a wrong certificate and leaves: a handshake that was cut
 off or swallowed, too. SuperLink then refuses its successor until its last heartbeat has expired,
 so here only a wrong certificate ends it. A heartbeat that SuperLink could not answer ended its
@@ -23,8 +26,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
+from flwr.app import Message
 from flwr.common.constant import Status, SubStatus
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.retry import RetryInvoker, exponential, make_simple_http_retry_invoker
@@ -47,6 +53,9 @@ AWAY_SECONDS = 5
 
 WRONG_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 """In what OpenSSL says of a server that is another, which no attempt will change."""
+
+HANDOVER_SECONDS = 20.0
+"""For what a reply holds to come from the executor beside it, once the reply itself is there."""
 
 UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 
@@ -104,6 +113,31 @@ def tidy(pull: Callable[..., int | None]) -> Callable[..., int | None]:
     return pulled
 
 
+def whole(push: Callable[..., None], sleep: Callable[[float], None]) -> Callable[..., None]:
+    """Return Flower's ``push`` of replies such that it announces none before all of it is here."""
+
+    def pushed(
+        *,
+        state: InMemoryNodeState,
+        object_store: ObjectStore,
+        send: Callable[[Message, ObjectTree, float], tuple[set[str], str]],
+        **given: object,
+    ) -> None:
+        def send_whole(message: Message, tree: ObjectTree, took: float) -> tuple[set[str], str]:
+            parts = [part.object_id for part in iterate_object_tree(tree)]
+            left = HANDOVER_SECONDS
+            while not all(map(object_store.get, parts)):
+                if left <= 0:
+                    raise TimeoutError("the executor ended before its reply was whole")
+                sleep(BUSY_SECONDS)
+                left -= BUSY_SECONDS
+            return send(message, tree, took)
+
+        push(state=state, object_store=object_store, send=send_whole, **given)
+
+    return pushed
+
+
 def lasting_retries() -> RetryInvoker:
     """Return Flower's retries, without an end while the network is what fails."""
     invoker = make_simple_http_retry_invoker()
@@ -151,6 +185,7 @@ def main() -> None:
     look_again_after(pull_objects, BUSY_SECONDS)
     flower = vars(start_client_internal)
     flower["_pull_and_store_message"] = tidy(flower["_pull_and_store_message"])
+    flower["_push_messages"] = whole(flower["_push_messages"], time.sleep)
     flower["time"] = SimpleNamespace(sleep=paced(time.sleep))
     vars(fleet_http_connection)["make_simple_http_retry_invoker"] = lasting_retries
     vars(fleet_http_connection)["HeartbeatSender"] = lasting_heartbeat

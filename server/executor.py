@@ -39,7 +39,6 @@ from flwr.supercore.retry import RetryInvoker, make_simple_http_retry_invoker
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 
 from common.console import log_to_file
 from common.errors import ConfigError, FedpruneError
@@ -49,6 +48,7 @@ from server import release_app
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
 from server.desk import RUN_KEY, RUN_NAME, find_desk, offered_run
 from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
+from server.grid import PatientGrid
 from server.health import READY
 from server.recovery import INTERRUPTED, resume_interrupted
 
@@ -144,7 +144,7 @@ class Executor:
             context.run_config = configured(self._home, name)
         else:
             server, context.run_config = release_app.app, release_app.configured(self._home, offer)
-        grid = HttpGrid(self._superlink, root_certificates=self._certificate, token=token)
+        grid = PatientGrid(self._superlink, self._certificate, token=token)
         try:
             grid.set_run(run)
             log.info("run %s begins", name)

@@ -6,18 +6,24 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import httpx
 import pytest
-from flwr.app import Message, RecordDict
-from flwr.common.constant import Status, SubStatus
+from flwr.app import ConfigRecord, Message, Metadata, RecordDict
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.common.constant import SUPERLINK_NODE_ID, Status, SubStatus
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.corestate import in_memory_corestate
 from flwr.supercore.date import now
 from flwr.supercore.error import ApiErrorCode
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+)
 from flwr.supercore.logger import LOGGER_NAME
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
@@ -29,6 +35,7 @@ from client.consent import AUTHORITY, NODE_KEY
 from client.supernode import (
     AWAY_SECONDS,
     BUSY_SECONDS,
+    HANDOVER_SECONDS,
     IDLE_SECONDS,
     NOT_ACTIVATED,
     UNFINISHED,
@@ -38,6 +45,7 @@ from client.supernode import (
     lasting_retries,
     paced,
     tidy,
+    whole,
 )
 from client.up import children
 from common.handover import AskedOnce
@@ -156,6 +164,73 @@ def test_the_task_of_a_message_that_came_stays(node: Node) -> None:
     (still,) = node.state.get_tasks(statuses=UNFINISHED)
     assert (still.task_id, still.status.status) == (task.task_id, Status.RUNNING)
     assert node.state.finish_task(task.task_id, SubStatus.COMPLETED, "")
+
+
+PUSH = vars(start_client_internal)["_push_messages"]
+
+
+class Reply:
+    """A reply whose executor has announced it to its SuperNode, and handed over nothing of it."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        content = RecordDict({"body": ConfigRecord({"some": 1})})
+        metadata = Metadata(1, "", 1, SUPERLINK_NODE_ID, "asked", "", 0.0, 60.0, "query")
+        self.message = make_message(metadata, content=content)
+        self.message.metadata.__dict__["_message_id"] = self.message.object_id
+        node.store.preregister(1, get_object_tree(self.message))
+        node.state.store_message(remove_content_from_message(self.message))
+        self.sent: list[str] = []
+
+    def hand_over(self, *_: object) -> None:
+        for name, part in get_all_nested_objects(self.message).items():
+            self.node.store.put(name, part.deflate())
+
+    def push(self, push: Callable[..., None]) -> None:
+        def send(message: Message, tree: ObjectTree, _: float) -> tuple[set[str], str]:
+            self.sent.append(message.metadata.message_id)
+            return {part.object_id for part in iterate_object_tree(tree)}, "session"
+
+        def push_object(_: int, __: str, name: str, ___: bytes) -> None:
+            self.sent.append(name)
+
+        state = Mock(wraps=self.node.state, get_message_processing_duration=lambda **_: 1.0)
+        push(state=state, object_store=self.node.store, send=send, push_object=push_object)
+
+
+def test_flower_announces_a_reply_that_is_not_there(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = Reply(node)
+    slept = Mock(side_effect=reply.hand_over)
+    monkeypatch.setattr(start_client_internal, "time", SimpleNamespace(sleep=slept))
+    reply.push(PUSH)
+    assert reply.sent[0] == reply.message.object_id
+    assert slept.call_count == 1, "Flower has mended it: `whole` can go"
+
+
+def test_a_reply_is_announced_once_all_of_it_is_there(node: Node) -> None:
+    reply = Reply(node)
+
+    def sleep(_: float) -> None:
+        assert not reply.sent
+        reply.hand_over()
+
+    reply.push(whole(PUSH, sleep))
+    announced, *parts = reply.sent
+    assert announced == reply.message.object_id
+    assert set(parts) == set(get_all_nested_objects(reply.message))
+    assert not node.state.get_messages_legacy()
+
+
+def test_the_reply_of_an_executor_that_died_is_never_announced(node: Node) -> None:
+    reply = Reply(node)
+    slept: list[float] = []
+    reply.push(whole(PUSH, slept.append))
+    assert not reply.sent
+    assert sum(slept) == pytest.approx(HANDOVER_SECONDS, abs=BUSY_SECONDS)
+    assert not node.state.get_messages_legacy()
+    assert node.store.get(reply.message.object_id) is None, "what came of it is kept"
 
 
 def test_flowers_connection_takes_both_from_its_module() -> None:
