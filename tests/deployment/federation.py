@@ -201,16 +201,11 @@ def founding(federation: Federation) -> Iterator[Step]:
         yield Step(admitted, SERVER, server, ("admit", home / "request.json"))
 
 
-def publish(
-    federation: Federation,
-    plan: Plan,
-    perform: Perform = in_process,
-    approving: tuple[str, ...] | None = None,
-) -> Federation:
+def publish(federation: Federation, plan: Plan, perform: Perform = in_process) -> Federation:
     """Fill in the plan under the operators that there are, publish it and have it approved."""
     file, board = federation.server / "plan.toml", ServerHome(federation.server).operators
     file.write_text(plan.model_copy(update={"operators": board}).to_toml())
-    for step in agreeing(federation, plan.names if approving is None else approving):
+    for step in agreeing(federation, plan.names):
         perform(step)
     return Federation(federation.folder, load_plan(file), federation.address)
 

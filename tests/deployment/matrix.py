@@ -75,6 +75,9 @@ MOMENTS = {
 CASES = tuple(product(PROCESSES, MOMENTS))
 RUN_SECONDS = 240.0
 
+CALM_SECONDS = 0.5
+"""Between looks that take a connection to SuperLink, which has the run itself to carry."""
+
 
 class HangError(AssertionError):
     """A run neither ended nor said what it waits for."""
@@ -133,7 +136,7 @@ class Matrix:
 
     def play(self, process: str, moment: str) -> Ended:
         """Kill a process at a moment of a run of its own; return how it ended, if it may."""
-        started, run = time.monotonic(), f"{process}-{moment}".lower()
+        started, run = time.monotonic(), name_of(process, moment)
         self.await_all()
         before = self._ledger()[-1][0] if self._ledger() else 0
         self.operate("start", "--run", run)
@@ -150,9 +153,12 @@ class Matrix:
         where, kind, number = MOMENTS[moment]
         deadline, victim = time.monotonic() + RUN_SECONDS, 0
         while time.monotonic() < deadline:
-            # An executor performs one run: that of the run before may still be leaving.
-            if not self._journal(run) or not victim:
+            if not (begun := self._journal(run)) or not victim:
+                # An executor performs one run: that of the run before may still be leaving.
                 victim = next(iter(self.processes(process)), 0)
+            if not begun:
+                time.sleep(CALM_SECONDS / 10)
+                continue
             lines = self._journal(run) if where == "journal" else self._since(before)
             if victim and (kind, number) in lines:
                 return victim
@@ -174,7 +180,7 @@ class Matrix:
                     stopped = tries[-1].details
                     self.await_all()
                     self.operate("resume", run)
-            time.sleep(0.1)
+            time.sleep(CALM_SECONDS)
         raise HangError(f"{run}: no end\n{self.tails()}")
 
     def tries(self, run: str) -> list[control.RunState]:
@@ -326,6 +332,11 @@ class Matrix:
         with closing(database), suppress(sqlite3.OperationalError):
             return database.execute(query, values).fetchall()
         return []
+
+
+def name_of(process: str, moment: str) -> str:
+    """Return the name of a case's run."""
+    return f"{process}-{moment}".lower()
 
 
 def _told(kind: str, number: int | None) -> str:
