@@ -100,24 +100,22 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 	@$(BIN)/pip install -qq --requirement requirements-dev.lock
 	@touch $@
 
-# The tests start a PostgreSQL of their own where there is one, and otherwise say why they skip.
-$(VENV)/postgresql.stamp: $(VENV)/python.stamp
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+# What a test needs beside Python: found by $(1), Debian's package $(2), for the tests of $(3).
+define debian
+	@$(1) >/dev/null 2>&1 || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing PostgreSQL for the tests of databases"; \
+		echo "installing $(2) for the tests of $(3)"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -qq -y --no-install-recommends postgresql; } >/dev/null \
-			|| echo "PostgreSQL cannot be installed: its tests will skip"; \
-	else echo "no PostgreSQL, and no root to install it: its tests will skip"; fi
+			apt-get install -qq -y --no-install-recommends $(2); } >/dev/null \
+			|| echo "$(2) cannot be installed: its tests will skip"; \
+	else echo "no $(2), and no root to install it: its tests will skip"; fi
 	@touch $@
+endef
 
-# The tests look at pages in a headless Chromium, and otherwise say why they skip.
+# The tests start a PostgreSQL of their own.
+$(VENV)/postgresql.stamp: $(VENV)/python.stamp
+	$(call debian,command -v initdb || ls /usr/lib/postgresql/*/bin/initdb,postgresql,databases)
+
+# The tests look at pages in a headless Chromium.
 $(VENV)/chromium.stamp: $(VENV)/python.stamp
-	@command -v chromium >/dev/null || \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "installing Chromium for the tests of pages"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -qq -y --no-install-recommends chromium; } >/dev/null \
-			|| echo "Chromium cannot be installed: its tests will skip"; \
-	else echo "no Chromium, and no root to install it: its tests will skip"; fi
-	@touch $@
+	$(call debian,command -v chromium,chromium,pages)
