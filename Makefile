@@ -102,7 +102,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.lock
 
 # What a test needs beside Python: found by $(1), Debian's package $(2), for the tests of $(3).
 define debian
-	@$(1) >/dev/null 2>&1 || \
+	@{ $(1); } >/dev/null 2>&1 || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		echo "installing $(2) for the tests of $(3)"; \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
