@@ -92,7 +92,9 @@ def approve(
     place = open_home(home)
 
     def require_read(shown: Shown) -> None:
-        _tell_charter(shown, place.name)
+        # Who names its beginning has read it.
+        if not mark:
+            _tell_charter(shown, place.name)
         require_meant(shown.digest, mark, lambda: confirmed("Approve all of this?"))
 
     with refusals_noted(place.trail, "approval"):
