@@ -49,9 +49,16 @@ def read_bytes(path: Path, kind: type[ConfigError] = ConfigError) -> bytes:
 
 def read_toml(parse: Callable[[dict[str, Any]], T], path: Path, kind: type[ConfigError]) -> T:
     """Return what ``parse`` makes of a TOML file; raise ``kind`` naming the file and the fault."""
+    return parse_toml(parse, read_bytes(path, kind), str(path), kind)
+
+
+def parse_toml(
+    parse: Callable[[dict[str, Any]], T], data: bytes, source: str, kind: type[ConfigError]
+) -> T:
+    """Return what ``parse`` makes of TOML; raise ``kind`` naming ``source`` and the fault."""
     try:
-        fields = tomllib.loads(read_bytes(path, kind).decode())
+        fields = tomllib.loads(data.decode())
     # ValueError: not UTF-8, not TOML, or a number of thousands of digits.
     except (ValueError, RecursionError) as error:
-        raise kind(f"{path}: not readable as TOML: {error}") from error
-    return validated(parse, fields, str(path), kind)
+        raise kind(f"{source}: not readable as TOML: {error}") from error
+    return validated(parse, fields, source, kind)
