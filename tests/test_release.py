@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -202,6 +203,31 @@ def test_files_carried_by_hand_do_what_messages_do(offered: Federation) -> None:
     good(release(offered, "elm", "take", copy_of(offered, "server")))
     good(score(offered, "elm"))
     refused(release(offered, "elm", "take", offered.server), "release.json: no such file")
+
+
+@pytest.mark.parametrize(
+    "name", ["release.json", "verdicts.jsonl", "withdrawal.json", "plan.toml", "model.onnx"]
+)
+def test_a_carried_folder_is_taken_by_its_regular_files_alone(
+    offered: Federation, name: str
+) -> None:
+    carried = copy_of(offered, "server")
+    there = carried / name
+    secret = offered.path / "elsewhere"
+    secret.write_bytes(there.read_bytes() if there.exists() else b"")
+    there.unlink(missing_ok=True)
+    there.symlink_to(secret)
+    told = refused(release(offered, "ash", "take", carried), f"{name}: is a symbolic link")
+    assert "put the file itself there" in told
+    there.unlink()
+    os.mkfifo(there)
+    refused(release(offered, "ash", "take", carried), f"{name}: is no regular file")
+    there.unlink()
+    with there.open("wb") as file:
+        file.truncate(2**40)
+    refused(release(offered, "ash", "take", carried), f"{name}: more than ")
+    because = [one.because for one in noted(offered.at("ash")) if isinstance(one, Refused)]
+    assert len(because) == 3
 
 
 def test_the_operators_withdraw_it_everywhere(offered: Federation) -> None:

@@ -29,6 +29,9 @@ MANIFEST, VERDICTS, WITHDRAWAL = "release.json", "verdicts.jsonl", "withdrawal.j
 VERDICT: Final = "verdict.json"
 """An institution's own word, to be carried by hand as well."""
 
+LONGEST: Final = 2**22
+"""Bytes of a carried manifest, withdrawal, or all verdicts: those of ten thousand members."""
+
 LOCK: Final = "lock"
 """Beside the runs' folders: who changes one of them."""
 
