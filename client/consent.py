@@ -170,7 +170,12 @@ class Home:
     @property
     def name(self) -> str:
         """The name under which the institution asked to be a member."""
-        return self._request("").name
+        return self.enrolment.name
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """The request that made the keys in use known."""
+        return self._request("")
 
     @property
     def pin(self) -> Pin | None:

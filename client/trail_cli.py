@@ -1,9 +1,10 @@
-"""`fedprune-client audit verify|show|rotate|compare`."""
+"""`fedprune-client audit verify|show|rotate|compare|vouch`."""
 
 from pathlib import Path
 
 from client.config import ClientConfig, load_config, open_ledger
-from client.consent import BUNDLE, REQUEST, read_pin
+from client.consent import BUNDLE, KEYS, REQUEST, read_pin
+from client.keys import read_identity
 from client.trail import institution_trail
 from common.consent.acts import Proposal, charter_of
 from common.consent.enrolment import Enrolment
@@ -43,11 +44,9 @@ def place_of(home: Path) -> Place:
 def _noted(home: Path, config: ClientConfig) -> list[tuple[str, str]]:
     if not (home / config.ledger.file).is_file():
         return []
-    _, entries = open_ledger(config.ledger, home).read()
     return [
         (f"the line that line {entry.sequence} of the ledger notes", entry.digest)
-        for entry in entries
-        if entry.kind in ("epoch", "masked", "signed", "opened") and entry.digest
+        for entry in open_ledger(config.ledger, home).marked()
     ]
 
 
@@ -64,4 +63,11 @@ def _members(home: Path) -> dict[Author, set[str]]:
     return {**members, server: set(charter.operators.keys.values())}
 
 
-app = audit_app(place_of)
+def _owner(home: Path) -> bytes:
+    file = home / CLIENT_FILE
+    membership = load_config(file).membership if file.is_file() else None
+    keys = home / (KEYS if membership is None else membership.keys)
+    return read_identity(keys).signing_private
+
+
+app = audit_app(place_of, _owner)

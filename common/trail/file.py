@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
@@ -25,9 +25,9 @@ from common.durable import sync_directory, write_atomically, writing
 from common.entropy import Stream
 from common.errors import ProtocolError
 from common.secret_files import create_secret, read_secret
-from common.trail.events import Began, Continued, Event, Healed
+from common.trail.events import Began, Continued, Event, Healed, Vouched
 from common.trail.examination import CLOSED, CURRENT, closed_name, read
-from common.trail.lines import GENESIS, Author, Head, Line, parsed, vouch, written
+from common.trail.lines import GENESIS, Author, Head, Line, is_vouched, parsed, vouch, written
 from common.trail.refusals import MalformedLineError, TrailError
 
 FOLDER: Final = "audit"
@@ -65,15 +65,52 @@ class FileTrail:
         with self._locked() as private:
             self._write(events, private)
 
-    def vouch(self, *privates: bytes) -> None:
-        """Have long-lived Ed25519 keys sign for the log's key, each once."""
+    def vouch(
+        self, owner: bytes, noted: Mapping[str, int] | None = None, *, anew: bool = False
+    ) -> None:
+        """Have a long-lived Ed25519 key sign for the log's key, once unless ``anew``.
+
+        ``noted`` are hashes of lines that stand elsewhere, by when they were noted.
+
+        Raises:
+            TrailError: as `require_noted`; or it is to be signed for and is not whole.
+        """
+        if noted:
+            self.require_noted(noted, verifying_key(owner))
         with self._locked() as private:
             self._write([], private)
-            known = _vouchers(self.folder)
-            for one in privates:
-                event = vouch(one, self._author, verifying_key(private))
-                if event not in known:
-                    self._write([event], private)
+            event, files = vouch(owner, self._author, verifying_key(private)), files_of(self.folder)
+            if anew or event not in [known for _, known in _vouchers(files)]:
+                if noted:
+                    # Lines of another log may lie among its own.
+                    read(files).require_whole()
+                self._write([event], private)
+
+    def require_noted(self, noted: Mapping[str, int], owner: bytes) -> None:
+        """Return if the log holds all lines that were noted since its owner last signed for it.
+
+        ``noted`` are their hashes, by when in Unix seconds, ``owner`` is a public Ed25519 key.
+
+        Raises:
+            TrailError: it was cut, set back, or begun anew.
+        """
+        with still(self.folder):
+            files, key = files_of(self.folder), own_key(self.folder)
+        rows = (row for data in files.values() for row in data.splitlines())
+        held = {hashlib.sha256(row).hexdigest() for row in rows}
+        signed = [
+            time
+            for time, event in _vouchers(files)
+            if event.by == owner.hex() and is_vouched(event, self._author, key)
+        ]
+        since = max(signed, default=0)
+        gone = [line for line, time in noted.items() if time > since and line not in held]
+        if gone:
+            raise TrailError(
+                f"{self.folder}: lacks {len(gone)} lines that were noted elsewhere: it was cut, set"
+                " back or begun anew; put its latest copy back, or sign for it as it is: audit"
+                " vouch"
+            )
 
     def rotate(self) -> Path | None:
         """Begin another file; return the one that ended, if there was anything in it."""
@@ -311,9 +348,11 @@ def still(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _vouchers(folder: Path) -> list[Event]:
-    rows = (row for data in files_of(folder).values() for row in data.splitlines())
-    return [parsed(row).event for row in rows if b'"event":"vouched"' in row]
+def _vouchers(files: Mapping[str, bytes]) -> list[tuple[int, Vouched]]:
+    """Return who signed for a log's key, and when in Unix seconds; in order."""
+    rows = (row for data in files.values() for row in data.splitlines())
+    lines = (parsed(row) for row in rows if b'"event":"vouched"' in row)
+    return [(line.seconds, line.event) for line in lines if isinstance(line.event, Vouched)]
 
 
 def closed_files(folder: Path) -> list[Path]:
