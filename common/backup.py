@@ -19,7 +19,7 @@ from common.durable import PARTIAL, sync_directory, write_atomically, writing
 from common.entropy import Stream
 from common.errors import ConfigError
 from common.secret_files import OWNER_ONLY, Ask, ask_passphrase, read_secret
-from common.trail.file import FOLDER, HEAD, KEY, still
+from common.trail.file import COUNTS, FOLDER, HEAD, KEY, still
 
 PUBLIC = 0o644
 
@@ -40,9 +40,9 @@ def gathered(home: Path, patterns: Iterable[str]) -> dict[str, File]:
 
 
 def copied_log(home: Path) -> dict[str, File]:
-    """Return a home's audit log as of one moment, with its key and head."""
+    """Return a home's audit log as of one moment, with its key, head and counts."""
     with still(home / FOLDER):
-        return gathered(home, [f"{FOLDER}/{name}" for name in (KEY, HEAD, "log*.jsonl")])
+        return gathered(home, [f"{FOLDER}/{name}" for name in (KEY, HEAD, COUNTS, "log*.jsonl")])
 
 
 def read_file(path: Path) -> File:

@@ -16,6 +16,7 @@ from common.console import printable
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
 from common.timings import Timings
+from common.trail.folding import Folding
 from common.trail.interface import Trail, Untold
 from common.versions import OURS, OtherProtocolError, Speaker
 from common.waiting import Pause
@@ -93,7 +94,8 @@ class Exchange:
         self.adverts = adverts or Adverts()
         self._grid = grid
         self._timeout = timeout
-        self.witness = Witness(trail or Untold())
+        # An institution that refuses over and over must not fill the server's disk by it.
+        self.witness = Witness(Folding().onto(trail or Untold()))
         self._timings = timings or Timings()
         self._nodes: dict[str, int] = {}
         self._foreign: dict[str, Speaker] = {}
@@ -259,7 +261,8 @@ class Exchange:
                 if message.metadata.reply_to_message_id not in identifiers:
                     continue
                 node = identifiers.pop(message.metadata.reply_to_message_id)
-                self.witness.received(message, names.get(node, ""))
+                what = TRIPS[type(requests[node])].rpartition(".")[2]
+                self.witness.received(message, names.get(node, ""), what)
                 size = message_to_proto(message).ByteSize()
                 self.traffic.up[names.get(node, "")] += size
                 self._timings.moved(received=size)

@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
@@ -10,12 +11,16 @@ from client.policy import RoundOpenedError, RoundReplayedError
 from common import messages as wire
 from common.errors import AggregationError
 from common.timings import Timings
+from common.trail.events import RunEnded, WasRefused, WasRefusedAgain
+from common.trail.examination import read
+from common.trail.file import files_of
 from server import exchange as module
 from server.adverts import Adverts
 from server.exchange import TRIPS, Exchange
 from server.tables import STAGES
 from simulations.grid import SERVER_NODE, Absent, InProcessGrid, nobody_leaves
 from simulations.rehearsal import Rehearsal
+from tests.common.trail.logs import trail_at
 
 NAMES = ("ash", "birch", "cedar")
 NODES = dict(zip((5, 6, 7), NAMES, strict=True))
@@ -132,6 +137,31 @@ WRONG: dict[str, Answer] = {
 def test_a_wrong_reply_is_an_absence(name: str, wrong: str) -> None:
     exchange = joined(serve(only_for(name, WRONG[wrong])))
     assert answered(exchange) == [other for other in NAMES if other != name]
+
+
+def test_refusals_without_end_are_few_lines_of_the_log(tmp_path: Path) -> None:
+    told = iter(range(10_000))
+
+    def otherwise(message: Message, name: str) -> Message:
+        refused = reply(message, wire.Refusal(f"for reason {next(told)}"))
+        refused.metadata.message_type = f"query.asked{next(told)}"
+        return refused
+
+    log = trail_at(tmp_path, "federation", "server")
+    exchange = Exchange(serve(only_for("ash", otherwise)), 5.0, trail=log)
+    exchange.join("run", NAMES, PLAN_HASH)
+    for _ in range(30):
+        assert "ash" not in ask(exchange, ["ash"])
+    log.append(RunEnded(run="run", outcome="finished", error=""))
+    events = [line.event for line in read(files_of(log.folder)).lines]
+    heard = [one for one in events if isinstance(one, WasRefused)]
+    assert heard == [WasRefused(institution="ash", what="advertise", told="for reason 0")]
+    again = [one for one in events if isinstance(one, WasRefusedAgain)]
+    assert {(one.institution, one.what, one.told) for one in again} == {
+        ("ash", "advertise", "other")
+    }
+    assert sum(one.times for one in again) == 29
+    assert len(again) < 3
 
 
 def test_a_refusal_is_logged_by_its_reason(caplog: pytest.LogCaptureFixture) -> None:
