@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.consent import BUNDLE, REQUEST, Home, read_pin
+from client.consent import REQUEST, Home, approved_bundle, read_pin
 from client.trail import institution_trail
 from common.consent.acts import Charter, Proposal
 from common.consent.agreement import mark_of
@@ -73,12 +73,12 @@ class Releases:
         """
         if (named := kept_charter(self.home, manifest.charter)) is not None:
             return named
-        if read_pin(self.home) is None:
+        if (pin := read_pin(self.home)) is None:
             raise NotApprovedError(
                 f"{self.home}: no charter was approved here that a release could be held to: name"
                 " the institution's folder by --home"
             )
-        return Proposal.from_bytes((self.home / BUNDLE).read_bytes())
+        return approved_bundle(self.home, pin)
 
     def receive(self, manifest: bytes, verdicts: Iterable[bytes], withdrawal: bytes) -> Kept:
         """Take a release, or what was said of one since; its files come one by one.

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from client.config import ClientConfig, load_config, open_ledger
-from client.consent import BUNDLE, KEYS, REQUEST, read_pin
+from client.consent import KEYS, REQUEST, approved_bundle, read_pin
 from client.keys import read_identity
 from client.trail import institution_trail
-from common.consent.acts import Proposal, charter_of
+from common.consent.acts import charter_of
 from common.consent.enrolment import Enrolment
 from common.crypto.roster import Roster
 from common.errors import ConfigError
@@ -52,9 +52,9 @@ def _noted(home: Path, config: ClientConfig) -> list[tuple[str, str]]:
 
 def _members(home: Path) -> dict[Author, set[str]]:
     """Return whose logs the approved charter lets one know again, and by which keys."""
-    if read_pin(home) is None:
+    if (pin := read_pin(home)) is None:
         return {}
-    charter = charter_of(Proposal.from_bytes((home / BUNDLE).read_bytes()))
+    charter = charter_of(approved_bundle(home, pin))
     members = {
         Author("institution", name): {member.signing_public.hex()}
         for name, member in charter.roster.members.items()
