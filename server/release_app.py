@@ -24,6 +24,7 @@ from common.release.verdict import Verdict
 from common.trail.interface import refusals_noted
 from server.exchange import Exchange
 from server.home import ServerHome
+from server.owners import owners_at
 from server.releases import open_release, revoked_since, take_verdict
 
 log = logging.getLogger("fedprune.server")
@@ -110,6 +111,6 @@ def main(grid: Grid, context: Context) -> None:
     """Hand a release round on a run of its own."""
     told: Mapping[str, object] = context.run_config
     home = ServerHome(Path(str(told[HOME_KEY])))
-    exchange = Exchange(grid, OFFER_SECONDS, trail=home.trail)
+    exchange = Exchange(grid, OFFER_SECONDS, trail=home.trail, owners=owners_at(home.path))
     reached = hand_round(home, str(told[RUN_KEY]), exchange)
     log.info("%d institutions hold the release", len(reached.holds))

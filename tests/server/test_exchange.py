@@ -17,6 +17,7 @@ from common.trail.file import files_of
 from server import exchange as module
 from server.adverts import Adverts
 from server.exchange import TRIPS, Exchange
+from server.owners import Owners
 from server.tables import STAGES
 from simulations.grid import SERVER_NODE, Absent, InProcessGrid, nobody_leaves
 from simulations.rehearsal import Rehearsal
@@ -372,7 +373,9 @@ def test_a_trip_is_timed_and_its_bytes_counted() -> None:
     assert timings.tally.stages.keys() == {"join", "advertise"}
 
 
-def meet(*says: str) -> tuple[dict[str, wire.OfferReply], list[str], Exchange]:
+def meet(
+    *says: str, owners: Owners | None = None
+) -> tuple[dict[str, wire.OfferReply], list[str], Exchange]:
     """Meet nodes that give these names, in the order of their numbers."""
     app = ClientApp()
     given = dict(zip(NODES, says, strict=True))
@@ -381,7 +384,7 @@ def meet(*says: str) -> tuple[dict[str, wire.OfferReply], list[str], Exchange]:
     def offer(message: Message, context: Context) -> Message:
         return reply(message, wire.OfferReply(given[context.node_id], []))
 
-    exchange = Exchange(InProcessGrid(app, NODES), 5.0)
+    exchange = Exchange(InProcessGrid(app, NODES), 5.0, owners=owners)
     return (*exchange.meet(wire.OfferRequest(b"", []), NAMES, "run"), exchange)
 
 
@@ -399,6 +402,32 @@ def test_a_name_that_two_nodes_give_is_neithers(says: tuple[str, ...]) -> None:
     assert refused == ["two nodes say they are ash: shut the wrong one out"]
     with pytest.raises(KeyError):
         exchange.call({"ash": wire.OfferRequest(b"", [])}, wire.OfferReply, "run")
+
+
+def test_a_node_answers_in_no_name_but_its_owners() -> None:
+    owners = lambda: NODES  # noqa: E731
+    found, refused, exchange = meet("birch", "birch", "cedar", owners=owners)
+    assert (sorted(found), refused) == (
+        ["birch", "cedar"],
+        ["the node of ash says it is birch: left out"],
+    )
+    # Nor while the other is away: what nobody's key answers is not even asked.
+    found, refused, exchange = meet("cedar", "oak", "cedar", owners=lambda: {5: "ash"})
+    assert (found, refused) == ({}, ["the node of ash says it is cedar: left out"])
+    with pytest.raises(KeyError):
+        exchange.call({"cedar": wire.OfferRequest(b"", [])}, wire.OfferReply, "run")
+
+
+def test_a_node_joins_in_no_name_but_its_owners(caplog: pytest.LogCaptureFixture) -> None:
+    late = iter([{6: "birch"}])
+    exchange = Exchange(serve(claim("cedar")), 0.3, owners=lambda: next(late, NODES))
+    # It is asked before the one whose name it takes, and gains nothing by it.
+    with pytest.raises(AggregationError, match=r"^birch did not join within 0.3 s"):
+        exchange.join("run", NAMES, PLAN_HASH)
+    assert "the node of birch says it is cedar: left out" in caplog.text
+    exchange = Exchange(serve(), 5.0, owners=lambda: NODES)
+    exchange.join("run", NAMES, PLAN_HASH)
+    assert answered(exchange) == [*NAMES]
 
 
 def test_a_strangers_name_is_left_out() -> None:
