@@ -24,7 +24,7 @@ from common.consent.enrolment import Enrolment, require_name
 from common.consent.refusals import ConsentError, MalformedError, NotApprovedError
 from common.crypto import node_keys
 from common.crypto.roster import Identity, Roster
-from common.durable import write_atomically
+from common.durable import READABLE, write_atomically
 from common.entropy import Stream
 from common.errors import ConfigError
 from common.release.folder import keep_charter, kept_charter
@@ -47,10 +47,6 @@ COMING: Final = "next."
 """How the names of keys begin that wait for their roster to be approved."""
 
 PUBLIC: Final = ".pub"
-
-
-READABLE = 0o644
-"""What is published may be read by others on the machine, and written by its owner alone."""
 
 
 @dataclass(frozen=True)

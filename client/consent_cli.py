@@ -17,7 +17,7 @@ from client.limits import table_epsilon
 from client.trail import institution_trail, noted_lines
 from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment
-from common.console import confirmed, tell
+from common.console import HERE, confirmed, tell
 from common.crypto.roster import Identity, Roster
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
@@ -47,7 +47,6 @@ ever = 10.0
 """
 
 Folder = Annotated[Path, typer.Option("--home", help="The server's or institution's folder.")]
-HERE = Path()
 
 
 def init(

@@ -13,7 +13,7 @@ from client.consent_cli import open_home
 from client.keys import read_identity
 from client.releases import Releases
 from common.consent.agreement import grouped, mark_of, require_meant
-from common.console import AsJson, confirmed, new_app, tell, tell_json
+from common.console import HERE, AsJson, confirmed, new_app, tell, tell_json
 from common.errors import ConfigError
 from common.parsing import read_foreign
 from common.release.folder import LONGEST, MANIFEST, VERDICT, VERDICTS, WITHDRAWAL
@@ -26,7 +26,6 @@ Run = Annotated[str, typer.Argument(help="The run, as `fedprune-client release l
 Mark = Annotated[
     str, typer.Argument(help="How `all of this` began where it was read; else it is asked for.")
 ]
-HERE = Path()
 
 app = new_app("Finished models that were released to this institution.")
 

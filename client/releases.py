@@ -11,9 +11,9 @@ from common.consent.acts import Charter, Proposal
 from common.consent.agreement import mark_of
 from common.consent.refusals import ConsentError, NotApprovedError, NotShownError
 from common.crypto.roster import Identity
-from common.durable import write_atomically
+from common.durable import READABLE, write_atomically
 from common.errors import ConfigError, PolicyError, ProtocolError
-from common.release.folder import READABLE, RELEASES, VERDICT, Folder, held, kept_charter
+from common.release.folder import RELEASES, VERDICT, Folder, held, kept_charter
 from common.release.kept import Kept
 from common.release.manifest import Manifest, ReleasedFile
 from common.release.refusals import (

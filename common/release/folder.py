@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from common.consent.acts import Proposal
-from common.durable import write_atomically, writing
+from common.durable import READABLE, write_atomically, writing
 from common.release.manifest import Manifest, Withdrawal
 from common.release.refusals import AlteredModelError, NoReleaseError
 from common.release.standing import read_release
@@ -34,8 +34,6 @@ LONGEST: Final = 2**22
 
 LOCK: Final = "lock"
 """Beside the runs' folders: who changes one of them."""
-
-READABLE = 0o644
 
 
 @dataclass(frozen=True)
