@@ -18,7 +18,7 @@ from client.ledger import Ledger, memory_ledger
 from client.ledger_file import SqliteStore
 from client.limits import Limits
 from client.stages import Institution, Membership
-from client.trail import institution_trail
+from client.trail import institution_trail, noted_lines
 from common.address import Address
 from common.consent.refusals import NotApprovedError
 from common.crypto.roster import Roster
@@ -136,6 +136,7 @@ def load_institution(path: Path, *, looking: bool = False) -> Institution:
     Raises:
         ConfigError: a file is wrong.
         NotApprovedError: nothing was approved, or what lies here is not what was.
+        TrailError: the audit log lacks lines that the ledger notes.
     """
     config = load_config(path)
     if config.plan is None or config.plan_hash is None:
@@ -167,7 +168,8 @@ def load_institution(path: Path, *, looking: bool = False) -> Institution:
         )
     membership = load_membership(config.membership, config.name, path.parent)
     if isinstance(trail, FileTrail):
-        trail.vouch(membership.identity.signing_private)
+        # Never for one that lacks what the ledger notes: a person looks at it first.
+        trail.vouch(membership.identity.signing_private, noted_lines(ledger))
     opened = Institution(
         config.name,
         plan,

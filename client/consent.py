@@ -24,10 +24,10 @@ from common.consent.enrolment import Enrolment, require_name
 from common.consent.refusals import ConsentError, MalformedError, NotApprovedError
 from common.crypto import node_keys
 from common.crypto.roster import Identity, Roster
-from common.durable import write_atomically
+from common.durable import READABLE, write_atomically
 from common.entropy import Stream
 from common.errors import ConfigError
-from common.release.folder import keep_charter
+from common.release.folder import keep_charter, kept_charter
 from common.secret_files import Ask, ask_passphrase, create_secret, erase, read_secret
 from common.trail.interface import Trail, Untold
 
@@ -47,10 +47,6 @@ COMING: Final = "next."
 """How the names of keys begin that wait for their roster to be approved."""
 
 PUBLIC: Final = ".pub"
-
-
-READABLE = 0o644
-"""What is published may be read by others on the machine, and written by its owner alone."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,9 @@ class Home:
         coming, name = self.path / f"{COMING}{REQUEST}", self.name
         if coming.exists():
             member = self._request(COMING).member
-            for bundle in (self._bundle(BUNDLE), self._waiting()):
+            pin = self.pin
+            approved = approved_bundle(self.path, pin) if pin is not None else None
+            for bundle in (approved, self._waiting()):
                 if bundle is not None and member == charter_of(bundle).roster.members.get(name):
                     raise ConfigError(
                         f"{coming}: the operators have taken these keys in: fedprune-client approve"
@@ -170,7 +168,12 @@ class Home:
     @property
     def name(self) -> str:
         """The name under which the institution asked to be a member."""
-        return self._request("").name
+        return self.enrolment.name
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """The request that made the keys in use known."""
+        return self._request("")
 
     @property
     def pin(self) -> Pin | None:
@@ -203,16 +206,11 @@ class Home:
 
     def _checked(self, bundle: Proposal, now: int) -> Shown:
         pin = self.pin
-        # A crash may have left the approved one where it waited for approval.
-        seen = [one for one in (self._bundle(BUNDLE), self._waiting()) if one is not None]
-        approved = next((one for one in seen if pin and one.digest == pin.charter), None)
+        approved = approved_bundle(self.path, pin) if pin is not None else None
+        seen = [one for one in (approved, self._waiting()) if one is not None]
         before: Charter | None = None
         retired: tuple[bytes, ...] = ()
-        if pin is not None:
-            if approved is None:
-                raise MalformedError(
-                    f"{self.path / BUNDLE}: not the bundle that was approved: restore the backup"
-                )
+        if pin is not None and approved is not None:
             before, retired = self._standing(charter_of(approved)), pin.retired
             retired += tuple(
                 member.signing_public
@@ -292,6 +290,23 @@ def read_pin(home: Path) -> Pin | None:
         return Pin.from_bytes((home / PIN).read_bytes())
     except FileNotFoundError:
         return None
+
+
+def approved_bundle(home: Path, pin: Pin) -> Proposal:
+    """Return the bundle that was approved, by its hash: under its name a person may put the next.
+
+    Raises:
+        MalformedError: it is nowhere, or damaged.
+    """
+    if (kept := kept_charter(home, pin.charter)) is not None:
+        return kept
+    with suppress(FileNotFoundError):
+        bundle = Proposal.from_bytes((home / BUNDLE).read_bytes())
+        if bundle.digest == pin.charter:
+            return bundle
+    raise MalformedError(
+        f"{home / BUNDLE}: is not the bundle that was approved: restore the backup"
+    )
 
 
 def require_consent(home: Path, plan_hash: str, roster_hash: str, now: int) -> None:

@@ -12,11 +12,12 @@ from client.book import Account
 from client.config import load_config, open_ledger
 from client.consent import COMING, KEYS, REQUEST, Home, Shown
 from client.keys import read_identity
+from client.ledger import Ledger
 from client.limits import table_epsilon
-from client.trail import institution_trail
+from client.trail import institution_trail, noted_lines
 from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment
-from common.console import confirmed, tell
+from common.console import HERE, confirmed, tell
 from common.crypto.roster import Identity, Roster
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
@@ -46,7 +47,6 @@ ever = 10.0
 """
 
 Folder = Annotated[Path, typer.Option("--home", help="The server's or institution's folder.")]
-HERE = Path()
 
 
 def init(
@@ -113,8 +113,12 @@ def rotate(
         gone = Home(home).discard()
         typer.echo(f"Erased: {', '.join(gone) or 'nothing, no new keys wait'}.")
         return
-    choose = cache(new_passphrase)
-    request = Home(home).rotate(_stream(), choose)
+    choose, place = cache(new_passphrase), Home(home)
+    # New keys sign for the log, too: first of all, so that none wait that did not.
+    if (ledger := _ledger(home)) is not None:
+        signing = place.enrolment.member.signing_public
+        institution_trail(home, place.name).require_noted(noted_lines(ledger), signing)
+    request = place.rotate(_stream(), choose)
     _note_keys(home, request, read_identity(home / f"{COMING}{KEYS}", choose))
     _tell_request(home / f"{COMING}{REQUEST}", request)
     typer.echo("The keys in use stay so until a bundle with the new ones is approved.")
@@ -150,27 +154,28 @@ def open_home(folder: Path) -> Home:
     """Open a home, with the revocations that its ledger noted."""
     home = Home(folder)
     home = replace(home, trail=institution_trail(folder, home.name))
-    file, pin = folder / CLIENT_FILE, home.pin
-    if pin is None or not file.is_file():
+    if (pin := home.pin) is None or (ledger := _ledger(folder)) is None:
         return home
-    settings = load_config(file).ledger
-    if not (folder / settings.file).is_file():
-        return home
-    shrunk = open_ledger(settings, folder).roster(pin.plan_hash, pin.roster_hash)
+    shrunk = ledger.roster(pin.plan_hash, pin.roster_hash)
     return replace(home, shrunk=Roster.from_bytes(shrunk) if shrunk else None)
+
+
+def _ledger(folder: Path) -> Ledger | None:
+    """Open the ledger that a home has, if it has one."""
+    file = folder / CLIENT_FILE
+    settings = load_config(file).ledger if file.is_file() else None
+    if settings is None or not (folder / settings.file).is_file():
+        return None
+    return open_ledger(settings, folder)
 
 
 def _contributions(folder: Path) -> list[str]:
     """Tell, run by run, what left the tables and stays in models that others have."""
-    file = folder / CLIENT_FILE
-    if not file.is_file():
+    if (ledger := _ledger(folder)) is None:
         return []
-    settings = load_config(file).ledger
-    if not (folder / settings.file).is_file():
-        return []
-    book, _ = open_ledger(settings, folder).read()
+    book, _ = ledger.read()
     return [
-        _contribution(run, account, settings.limits.accountant)
+        _contribution(run, account, book.limits.accountant)
         for run, account in book.accounts.items()
         if account.charged
     ]

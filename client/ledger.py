@@ -7,7 +7,7 @@ which must not wait for disks, and `client.ledger_file` for institutions.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, get_args
 
 from client.book import Book
 from client.entries import Budget, Draft, Entry, Kept, Mark, Place, Release, Shrunk, Standing
@@ -207,6 +207,11 @@ class Ledger:
         """Return all lines, and what they mean."""
         with self._open() as (transaction, book):
             return book, list(transaction.entries(0))
+
+    def marked(self) -> list[Entry]:
+        """Return the lines that note the last line of the audit log."""
+        _, entries = self.read()
+        return [entry for entry in entries if entry.kind in get_args(Mark) and entry.digest]
 
     def _append(self, transaction: Transaction, drafts: Iterable[Draft], now: int) -> None:
         entries = self._book.draft(drafts, now)

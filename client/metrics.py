@@ -10,7 +10,8 @@ from typing import Final, final
 from client import budget
 from client.consent import read_pin
 from common import figures
-from common.metrics import Metric, Sample, Source, known_reason
+from common.metrics import Metric, Sample, Source
+from common.reasons import known_reason
 from common.status import Board
 from common.trail.events import Charged, Contributed, Joined, Opened, Refused, RefusedAgain
 from common.trail.file import FOLDER

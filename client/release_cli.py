@@ -1,5 +1,6 @@
 """`fedprune-client validate`, and `release list|show|verify|take|sign-off|object`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +13,10 @@ from client.consent_cli import open_home
 from client.keys import read_identity
 from client.releases import Releases
 from common.consent.agreement import grouped, mark_of, require_meant
-from common.console import AsJson, confirmed, new_app, tell, tell_json
+from common.console import HERE, AsJson, confirmed, new_app, tell, tell_json
 from common.errors import ConfigError
-from common.parsing import read_bytes
-from common.release.folder import MANIFEST, VERDICT, VERDICTS, WITHDRAWAL, Folder
+from common.parsing import read_foreign
+from common.release.folder import LONGEST, MANIFEST, VERDICT, VERDICTS, WITHDRAWAL
 from common.release.verdict import Word
 from common.release.words import manifest_facts, standing_facts
 from common.trail.interface import refusals_noted
@@ -25,7 +26,6 @@ Run = Annotated[str, typer.Argument(help="The run, as `fedprune-client release l
 Mark = Annotated[
     str, typer.Argument(help="How `all of this` began where it was read; else it is asked for.")
 ]
-HERE = Path()
 
 app = new_app("Finished models that were released to this institution.")
 
@@ -106,16 +106,19 @@ def take(
     home: Home = HERE,
 ) -> None:
     """Take a release, or what was said of it since, that came as files."""
-    releases, given = _releases(home), Folder(folder)
+    releases = _releases(home)
     with refusals_noted(releases.trail, "release"):
-        withdrawal = folder / WITHDRAWAL
-        release = releases.receive(
-            read_bytes(folder / MANIFEST),
-            read_bytes(folder / VERDICTS).splitlines() if (folder / VERDICTS).exists() else (),
-            read_bytes(withdrawal) if withdrawal.exists() else b"",
+        manifest = read_foreign(folder / MANIFEST, LONGEST)
+        # A link that leads nowhere is there, to be refused.
+        verdicts, withdrawal = (
+            read_foreign(folder / name, LONGEST) if os.path.lexists(folder / name) else b""
+            for name in (VERDICTS, WITHDRAWAL)
         )
+        release = releases.receive(manifest, verdicts.splitlines(), withdrawal)
+        sizes = {str(name): file.size for name, file in release.manifest.files.items()}
         for name in release.folder.missing(release.manifest):
-            releases.deliver(release.manifest.run, name, given.file(name))
+            data = read_foreign(folder / name, sizes[name])
+            releases.deliver(release.manifest.run, name, data)
     tell([*manifest_facts(release.manifest), *standing_facts(release.standing)])
 
 

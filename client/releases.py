@@ -1,19 +1,19 @@
 """Releases at an institution: what it was offered, holds to its consent, and says of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.consent import BUNDLE, REQUEST, Home, read_pin
+from client.consent import REQUEST, Home, approved_bundle, read_pin
 from client.trail import institution_trail
 from common.consent.acts import Charter, Proposal
 from common.consent.agreement import mark_of
 from common.consent.refusals import ConsentError, NotApprovedError, NotShownError
 from common.crypto.roster import Identity
-from common.durable import write_atomically
+from common.durable import READABLE, write_atomically
 from common.errors import ConfigError, PolicyError, ProtocolError
-from common.release.folder import READABLE, RELEASES, VERDICT, Folder, held, kept_charter
+from common.release.folder import RELEASES, VERDICT, Folder, held, kept_charter
 from common.release.kept import Kept
 from common.release.manifest import Manifest, ReleasedFile
 from common.release.refusals import (
@@ -37,8 +37,6 @@ from common.trail.events import (
 from common.trail.examination import read
 from common.trail.file import FOLDER, files_of
 from common.trail.interface import TEXT, Trail, Untold, refusals_noted
-
-ONNX = "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,12 @@ class Releases:
         """
         if (named := kept_charter(self.home, manifest.charter)) is not None:
             return named
-        if read_pin(self.home) is None:
+        if (pin := read_pin(self.home)) is None:
             raise NotApprovedError(
                 f"{self.home}: no charter was approved here that a release could be held to: name"
                 " the institution's folder by --home"
             )
-        return Proposal.from_bytes((self.home / BUNDLE).read_bytes())
+        return approved_bundle(self.home, pin)
 
     def receive(self, manifest: bytes, verdicts: Iterable[bytes], withdrawal: bytes) -> Kept:
         """Take a release, or what was said of one since; its files come one by one.
@@ -230,31 +228,37 @@ class Releases:
             )
 
 
-def require_scorable(model: Path, home: Path, *, unreleased: bool) -> str:
-    """Return what to warn of before a table is scored by the model in a folder; "" is nothing.
+def require_scorable(
+    model: Path, home: Path, *, unreleased: bool
+) -> tuple[Mapping[str, bytes], str]:
+    """Return the files by which a table may be scored, and what to warn of before; "" is nothing.
 
     It may by a final release that fits what the institution in ``home`` approved. ``unreleased``
-    lets any other model pass, and the institution's log, if there is one, notes it first.
+    lets any other model pass, and the institution's log, if there is one, notes it first. The files
+    are those that were checked or noted: what lies in the folder may be others by then.
 
     Raises:
         NotFinalError: it may not, and why.
+        PlanError, ModelError: there is no model.
     """
     try:
-        Kept.open(Folder(model), Releases(home).charter_for).require_usable()
+        return Kept.open(Folder(model), Releases(home).charter_for).require_usable(), ""
     except PolicyError as error:
         if not unreleased:
             raise NotFinalError(
                 f"{error}; --unreleased scores by it all the same, and the audit log notes that"
             ) from error
-        if not (model / ONNX).is_file():
-            return ""  # There is nothing to score by, which whoever reads it says.
-        digest = ReleasedFile.of((model / ONNX).read_bytes()).sha256
+        # onnxruntime, which whoever scores imports anyway.
+        from client.scorer import read_model  # noqa: PLC0415
+        from common.export.onnx_file import ONNX  # noqa: PLC0415
+
+        files = read_model(model)
         if not (home / REQUEST).is_file():
-            return f"{error}; noted nowhere: {home} is no institution's folder"
+            return files, f"{error}; noted nowhere: {home} is no institution's folder"
+        digest = ReleasedFile.of(files[ONNX]).sha256
         noted = ScoredUnreleased(model=digest, because=str(error)[:TEXT])
         institution_trail(home, Home(home).name).append(noted)
-        return f"{error}; the audit log of {home} notes that it is used all the same"
-    return ""
+        return files, f"{error}; the audit log of {home} notes that it is used all the same"
 
 
 def _last(folder: Folder) -> Proposal | None:

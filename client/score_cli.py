@@ -58,11 +58,12 @@ def score(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     """
     # Half a second of imports, which the other commands can do without.
     from client.score import Wishes, score_chunks  # noqa: PLC0415
-    from client.scorer import load_scorer  # noqa: PLC0415
+    from client.scorer import open_scorer  # noqa: PLC0415
 
-    if warning := require_scorable(model, home, unreleased=unreleased):
+    files, warning = require_scorable(model, home, unreleased=unreleased)
+    if warning:
         warn([warning])
-    scorer = load_scorer(model, threads)
+    scorer = open_scorer(files, model, threads)
     schema, source = scorer.schema, str(data)
     if out.exists() and data.exists() and out.samefile(data):
         raise ConfigError(f"{out}: is the table itself: name another file with --out")

@@ -5,7 +5,7 @@ says of itself. A model brings no code and opens no file: operators are ONNX's o
 stand in the file, and the file is no larger than the plan's network.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 
 from common.encoding import Features
-from common.errors import ModelError
+from common.errors import ModelError, PlanError
 from common.export.onnx_file import FEATURES, LOGIT, ONNX, SCORE
 from common.export.runtime import onnxruntime as ort
 from common.facts import metadata_of
 from common.layout import layout_of
-from common.plan import Plan, load_plan
+from common.parsing import read_bytes
+from common.plan import Plan, plan_from_toml
 from common.schema import FeatureSchema
 
 PLAN = "plan.toml"
@@ -41,11 +42,16 @@ class Predictions(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scorer:
-    """A checked model: the schema of its tables and its session."""
+    """A checked model: its plan and its session."""
 
-    schema: FeatureSchema
+    plan: Plan
     session: ort.InferenceSession
     source: str
+
+    @property
+    def schema(self) -> FeatureSchema:
+        """What its tables must look like."""
+        return self.plan.schema_
 
     def predict(self, features: Features) -> Predictions:
         """Return log-odds and scores of encoded rows [n, width].
@@ -74,14 +80,43 @@ class Scorer:
 
 
 def load_scorer(directory: Path, threads: int = 0) -> Scorer:
-    """Read ``plan.toml`` and ``model.onnx`` of a model's directory; threads 0 is one a core.
+    """Read a model's directory and open it; raise as `read_model` and `open_scorer`."""
+    return open_scorer(read_model(directory), directory, threads)
+
+
+def read_model(directory: Path) -> dict[str, bytes]:
+    """Return ``plan.toml`` and ``model.onnx`` of a model's directory, each read once.
 
     Raises:
         PlanError: the plan is missing or wrong.
-        ModelError: the model is missing, damaged, another plan's, or more than a network.
+        ModelError: the model is missing, or larger than its plan's.
     """
-    plan, path = load_plan(directory / PLAN), directory / ONNX
-    data = _read(path, 4 * layout_of(plan.model, plan.schema_.width).size + BESIDES)
+    said = read_bytes(directory / PLAN, PlanError)
+    most = _most(plan_from_toml(said, str(directory / PLAN)))
+    path = directory / ONNX
+    try:
+        with path.open("rb") as file:
+            # One more than fits is enough to be refused.
+            return {PLAN: said, ONNX: file.read(most + 1)}
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file: name a directory that holds it") from error
+
+
+def open_scorer(files: Mapping[str, bytes], source: Path, threads: int = 0) -> Scorer:
+    """Open a model by the bytes that were checked, whatever lies in ``source`` by now.
+
+    ``threads`` 0 is one a core.
+
+    Raises:
+        PlanError: the plan is wrong.
+        ModelError: the model is damaged, another plan's, or more than a network.
+    """
+    plan, path, data = plan_from_toml(files[PLAN], str(source / PLAN)), source / ONNX, files[ONNX]
+    if len(data) > (most := _most(plan)):
+        raise ModelError(
+            f"{path}: more than {most} bytes, the most that the plan's network takes: it is not"
+            " this plan's model"
+        )
     _require_network(data, path)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -92,21 +127,11 @@ def load_scorer(directory: Path, threads: int = 0) -> Scorer:
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     _require_interface(session, path)
     _require_plan(session, plan, path)
-    return Scorer(plan.schema_, session, str(path))
+    return Scorer(plan, session, str(path))
 
 
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file: name a directory that holds it") from error
-    if len(data) > most:
-        raise ModelError(
-            f"{path}: more than {most} bytes, the most that the plan's network takes: it is not"
-            " this plan's model"
-        )
-    return data
+def _most(plan: Plan) -> int:
+    return 4 * layout_of(plan.model, plan.schema_.width).size + BESIDES
 
 
 @contextmanager

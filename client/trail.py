@@ -18,6 +18,7 @@ from common.trail.interface import Untold
 from common.trail.lines import Author
 
 if TYPE_CHECKING:
+    from client.ledger import Ledger
     from client.stages import Institution
 
 
@@ -25,6 +26,11 @@ def institution_trail(home: Path, name: str) -> FileTrail:
     """Return the log of the institution whose folder this is."""
     stream = SystemEntropy().stream("audit")
     return FileTrail(home / FOLDER, Author("institution", name), stream)
+
+
+def noted_lines(ledger: Ledger) -> dict[str, int]:
+    """Return the hashes of the log's lines that a ledger notes, by when, in Unix seconds."""
+    return {entry.digest: entry.time for entry in ledger.marked()}
 
 
 def note_charges(institution: Institution, place: Place, releases: tuple[Release, ...]) -> None:

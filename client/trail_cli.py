@@ -1,11 +1,12 @@
-"""`fedprune-client audit verify|show|rotate|compare`."""
+"""`fedprune-client audit verify|show|rotate|compare|vouch`."""
 
 from pathlib import Path
 
 from client.config import ClientConfig, load_config, open_ledger
-from client.consent import BUNDLE, REQUEST, read_pin
+from client.consent import KEYS, REQUEST, approved_bundle, read_pin
+from client.keys import read_identity
 from client.trail import institution_trail
-from common.consent.acts import Proposal, charter_of
+from common.consent.acts import charter_of
 from common.consent.enrolment import Enrolment
 from common.crypto.roster import Roster
 from common.errors import ConfigError
@@ -43,19 +44,17 @@ def place_of(home: Path) -> Place:
 def _noted(home: Path, config: ClientConfig) -> list[tuple[str, str]]:
     if not (home / config.ledger.file).is_file():
         return []
-    _, entries = open_ledger(config.ledger, home).read()
     return [
         (f"the line that line {entry.sequence} of the ledger notes", entry.digest)
-        for entry in entries
-        if entry.kind in ("epoch", "masked", "signed", "opened") and entry.digest
+        for entry in open_ledger(config.ledger, home).marked()
     ]
 
 
 def _members(home: Path) -> dict[Author, set[str]]:
     """Return whose logs the approved charter lets one know again, and by which keys."""
-    if read_pin(home) is None:
+    if (pin := read_pin(home)) is None:
         return {}
-    charter = charter_of(Proposal.from_bytes((home / BUNDLE).read_bytes()))
+    charter = charter_of(approved_bundle(home, pin))
     members = {
         Author("institution", name): {member.signing_public.hex()}
         for name, member in charter.roster.members.items()
@@ -64,4 +63,11 @@ def _members(home: Path) -> dict[Author, set[str]]:
     return {**members, server: set(charter.operators.keys.values())}
 
 
-app = audit_app(place_of)
+def _owner(home: Path) -> bytes:
+    file = home / CLIENT_FILE
+    membership = load_config(file).membership if file.is_file() else None
+    keys = home / (KEYS if membership is None else membership.keys)
+    return read_identity(keys).signing_private
+
+
+app = audit_app(place_of, _owner)

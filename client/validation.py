@@ -12,10 +12,10 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from client.config import load_config
 from client.counting import group_rows
 from client.data import Examples, load_table, prepare
-from client.scorer import load_scorer
+from client.scorer import open_scorer
 from common.encoding import Features, Floats, encode, read_labels
 from common.errors import DataError
-from common.plan import Plan, load_plan
+from common.plan import Plan
 from common.release.kept import Kept
 
 Figures = dict[str, float]
@@ -37,10 +37,9 @@ def validate(release: Kept, home: Path, data: Path | None) -> dict[str, Figures]
         AlteredModelError: a file of the release is not the one that was signed for.
         DataError: the table does not fit, or has rows of one class alone.
     """
-    release.require_files()
-    plan = load_plan(release.folder.path / "plan.toml")
+    scorer = open_scorer(release.require_files(), release.folder.path)
+    plan = scorer.plan
     rows, source = _rows(plan, home, data)
-    scorer = load_scorer(release.folder.path)
     if len(np.unique(rows.labels)) < 2:
         raise DataError(f"{source}: {len(rows)} rows of one class: bring rows of both")
     predicted = scorer.predict(rows.features)

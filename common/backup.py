@@ -8,20 +8,36 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
+
+import typer
 
 from common.archive import LARGEST, Archive, File, Side
 from common.crypto.locking import lock
-from common.durable import PARTIAL, sync_directory, write_atomically, writing
-from common.entropy import Stream
+from common.durable import (
+    OWNER_ONLY,
+    PARTIAL,
+    READABLE,
+    sync_directory,
+    write_atomically,
+    writing,
+)
+from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
-from common.secret_files import OWNER_ONLY, Ask, ask_passphrase, read_secret
-from common.trail.file import FOLDER, HEAD, KEY, still
+from common.secret_files import Ask, ask_passphrase, new_passphrase, read_secret
+from common.trail.events import Restored
+from common.trail.file import COUNTS, FOLDER, HEAD, KEY, FileTrail, still
 
-PUBLIC = 0o644
+Target = Annotated[Path, typer.Argument(help="The backup to write.")]
+Source = Annotated[Path, typer.Argument(help="What `backup` wrote.")]
+NewHome = Annotated[Path, typer.Option("--home", help="A folder that does not exist yet.")]
+"""What the commands of both sides take."""
 
 
 def gathered(home: Path, patterns: Iterable[str]) -> dict[str, File]:
@@ -40,9 +56,9 @@ def gathered(home: Path, patterns: Iterable[str]) -> dict[str, File]:
 
 
 def copied_log(home: Path) -> dict[str, File]:
-    """Return a home's audit log as of one moment, with its key and head."""
+    """Return a home's audit log as of one moment, with its key, head and counts."""
     with still(home / FOLDER):
-        return gathered(home, [f"{FOLDER}/{name}" for name in (KEY, HEAD, "log*.jsonl")])
+        return gathered(home, [f"{FOLDER}/{name}" for name in (KEY, HEAD, COUNTS, "log*.jsonl")])
 
 
 def read_file(path: Path) -> File:
@@ -82,6 +98,19 @@ def save(file: Path, archive: Archive, stream: Stream, choose: Ask) -> None:
     write_atomically(file, lock(data, passphrase, stream) if passphrase else data, OWNER_ONLY)
 
 
+def back_up(file: Path, archived: Callable[[Path, int], Archive], home: Path) -> None:
+    """Write what a side's ``archived`` returns of a home as of now, and say so."""
+    made = archived(home, int(time.time()))
+    save(file, made, SystemEntropy().stream("backup"), new_passphrase)
+    typer.echo(f"{file}: {len(made.files)} files, the private keys among them: keep it as you do")
+
+
+def restored(archive: Archive, home: Path, said: str, trail: FileTrail) -> None:
+    """Note what was restored to a home, and say ``said`` of it, which may name both."""
+    trail.append(Restored(made=archive.made))
+    typer.echo(said.format(home=home, made=datetime.fromtimestamp(archive.made, UTC)))
+
+
 def restore(file: Path, home: Path, side: Side, ask: Ask = ask_passphrase) -> Archive:
     """Write a backup's files to a new home, all of them or none; return what was in it.
 
@@ -107,7 +136,7 @@ def restore(file: Path, home: Path, side: Side, ask: Ask = ask_passphrase) -> Ar
             for path, one in archive.files.items():
                 target = partial / path
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_atomically(target, one.data, OWNER_ONLY if one.secret else PUBLIC)
+                write_atomically(target, one.data, OWNER_ONLY if one.secret else READABLE)
             partial.rename(home)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)

@@ -13,6 +13,9 @@ from common.errors import DiskError
 PARTIAL = ".partial"
 """End of a file's name while it is written."""
 
+OWNER_ONLY, READABLE = 0o600, 0o644
+"""Modes: a secret's, and that of what others on the machine may read."""
+
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one.
@@ -25,11 +28,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
         try:
             # What a killed process left may have another mode.
             partial.unlink(missing_ok=True)
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_synced(partial, data, mode, os.O_TRUNC)
             partial.replace(path)
         except OSError:
             # A full disk has room again for what others have to note before they stop.
@@ -38,6 +37,14 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o666) -> None:
             raise
         if os.name == "posix":
             sync_directory(path.parent)
+
+
+def write_synced(path: Path, data: bytes, mode: int, how: int) -> None:
+    """Write a file and have it on the disk; ``how`` is O_EXCL, or O_TRUNC if it may be there."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | how, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from common import __version__
-from common.metrics import OTHER, READABLE, REASONS, Metric, Sample
+from common.metrics import READABLE, Metric, Sample
 from common.processes import read_standings
+from common.reasons import OTHER, REASONS
 from common.status import Board
 from common.timings import read_tally
 from common.trail.following import Follower

@@ -18,7 +18,7 @@ from common.consent.operators import Operators
 from common.crypto.terms import Terms, default_threshold, withstood
 from common.errors import PlanError
 from common.groups import LEAST, require_groups, require_pools
-from common.parsing import read_toml, validated
+from common.parsing import parse_toml, read_toml, validated
 from common.pruning.scores import MEAN_MAGNITUDE
 from common.schema import FeatureSchema, load_schema, shipped_schemas
 from common.sections import (
@@ -314,3 +314,8 @@ def plan_from_dict(fields: dict[str, Any], source: str = "the plan") -> Plan:
 def load_plan(path: Path) -> Plan:
     """Read and validate a plan file; raise `PlanError` naming the file and each problem."""
     return read_toml(Plan.model_validate, path, PlanError)
+
+
+def plan_from_toml(data: bytes, source: str) -> Plan:
+    """Validate the content of a plan file; raise `PlanError` naming ``source`` and each problem."""
+    return parse_toml(Plan.model_validate, data, source, PlanError)

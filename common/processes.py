@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from common.durable import write_atomically
+from common.durable import OWNER_ONLY, write_atomically
 from common.errors import ConfigError, DiskError
 from common.handover import Handover, environment_without_secrets
 from common.waiting import Backoff
@@ -42,7 +42,6 @@ LOG_FILES = 3
 STANDINGS = "processes.json"
 """In ``state/``: how the children stand, for whoever tells of them."""
 
-OWNER_ONLY = 0o600
 OWNER_ONLY_FOLDER = 0o700
 
 _PRESENCE = ".ready"

@@ -14,7 +14,7 @@ from typing import Final
 
 from common.console import warn
 from common.crypto.locking import is_locked, lock, unlock
-from common.durable import PARTIAL, sync_directory
+from common.durable import OWNER_ONLY, PARTIAL, sync_directory, write_synced
 from common.entropy import Stream
 from common.errors import ConfigError
 
@@ -26,8 +26,6 @@ DATA_PASSWORD = "FEDPRUNE_DATA_PASSWORD"  # noqa: S105
 
 SECRETS = (PASSPHRASE, DATA_PASSWORD)
 """How the names of variables begin that hold a secret, or name its file."""
-
-OWNER_ONLY = 0o600
 
 FILE: Final = "_FILE"
 """Ends the variable that names a file instead, as secrets of containers come."""
@@ -88,11 +86,7 @@ def create_secret(path: Path, secret: bytes, stream: Stream, passphrase: str = "
         if path.exists():
             raise FileExistsError(EEXIST, os.strerror(EEXIST))
         erase(partial)  # What a crash left of one.
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(partial, data, OWNER_ONLY, os.O_EXCL)
         partial.rename(path)
         sync_directory(path.parent)
     except OSError as error:

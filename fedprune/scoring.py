@@ -10,10 +10,10 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from client.score import ROW, Wishes, score_chunks
-from client.scorer import PLAN, Scorer, load_scorer
+from client.scorer import Scorer, load_scorer
 from client.tables import chunks_of, rows_at_once, stream
 from common.export.onnx_file import SCORE
-from common.plan import Plan, load_plan
+from common.plan import Plan
 from common.schema import FeatureSchema
 from fedprune.settling import PathLike
 
@@ -26,8 +26,12 @@ class Model:
     """A finished model: checked against the plan beside it, run by onnxruntime."""
 
     directory: Path
-    plan: Plan = field(repr=False)
     _scorer: Scorer = field(repr=False)
+
+    @property
+    def plan(self) -> Plan:
+        """What it was trained by."""
+        return self._scorer.plan
 
     @property
     def schema(self) -> FeatureSchema:
@@ -75,7 +79,7 @@ def load_model(directory: PathLike, *, threads: int = 0) -> Model:
         ConfigError: plan or model are missing, damaged, or not of each other.
     """
     folder = Path(directory)
-    return Model(folder, load_plan(folder / PLAN), load_scorer(folder, threads))
+    return Model(folder, load_scorer(folder, threads))
 
 
 def score(

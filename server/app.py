@@ -22,6 +22,7 @@ from server.adverts import Adverts
 from server.exchange import Exchange
 from server.home import ServerHome, standing_roster
 from server.model import GlobalModel
+from server.owners import Owners, owners_at
 from server.record import Record, RunRecord, Unrecorded
 from server.rounds import RoundReport, initial_model, run_rounds
 from server.run_trail import ToldRecord, model_written, round_over
@@ -50,6 +51,7 @@ class Task:
     ``record`` has a run go on that an earlier process began.
     ``refresh`` returns the roster after revocations, before each round but the first.
     ``trail`` is the audit log that all of it is told to; ``timings`` has how long it takes.
+    ``owners`` says whose each node is.
     """
 
     plan: Plan
@@ -61,6 +63,7 @@ class Task:
     refresh: Callable[[], Roster] | None = None
     trail: Trail = field(default_factory=Untold)
     timings: Timings = field(default_factory=Timings)
+    owners: Owners | None = None
 
 
 def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
@@ -89,7 +92,7 @@ def _run(task: Task, grid: Grid, entropy: Entropy) -> None:
     run, model = record.begin(fresh)
     roster = task.roster
     last = model if model.round else None
-    given = (task.roster, task.adverts, task.trail, task.timings)
+    given = (task.roster, task.adverts, task.trail, task.timings, task.owners)
     exchange = Exchange(grid, plan.aggregation.timeout, *given)
     try:
         # Who died after the last round has nobody to ask.
@@ -133,7 +136,7 @@ def _from_run_config(context: Context) -> Task:
     trail = server_trail(state.parent)
     record = RunRecord(out, plan, roster, trail)
     given = (plan, record.keep, roster, adverts, record.finish, record, refresh, trail)
-    return Task(*given, timings=Timings(state))
+    return Task(*given, timings=Timings(state), owners=owners_at(state.parent))
 
 
 app = build_app(_from_run_config, SystemEntropy())

@@ -16,10 +16,12 @@ from common.console import printable
 from common.crypto.roster import Roster
 from common.errors import AggregationError, ProtocolError
 from common.timings import Timings
+from common.trail.folding import Folding
 from common.trail.interface import Trail, Untold
 from common.versions import OURS, OtherProtocolError, Speaker
 from common.waiting import Pause
 from server.adverts import Adverts
+from server.owners import Owners
 from server.witness import Witness
 
 log = logging.getLogger("fedprune.server")
@@ -82,19 +84,23 @@ class Exchange:
         adverts: Adverts | None = None,
         trail: Trail | None = None,
         timings: Timings | None = None,
+        owners: Owners | None = None,
     ) -> None:
         """Talk over ``grid``; a trip takes at most ``timeout`` seconds.
 
         ``roster`` holds the members' public keys, which plain aggregation does without, and
         ``adverts`` what they signed last, in earlier runs too. What passes is told to ``trail``,
-        how long it took to ``timings``.
+        how long it took to ``timings``. ``owners`` says whose each node is; without it nodes are
+        taken at their word.
         """
         self.roster = roster
         self.adverts = adverts or Adverts()
         self._grid = grid
         self._timeout = timeout
-        self.witness = Witness(trail or Untold())
+        # An institution that refuses over and over must not fill the server's disk by it.
+        self.witness = Witness(Folding().onto(trail or Untold()))
         self._timings = timings or Timings()
+        self._owners, self._owned = owners, dict[int, str]()
         self._nodes: dict[str, int] = {}
         self._foreign: dict[str, Speaker] = {}
         self.last_epoch = -1
@@ -118,12 +124,14 @@ class Exchange:
         answered: set[int] = set()
         strays: set[str] = set()
         while set(names) - set(self._nodes) - strays and time.monotonic() < deadline:
-            nodes = set(self._grid.get_node_ids()) - answered
+            nodes = self._connected() - answered
             replies = self._trip(dict.fromkeys(nodes, request), wire.JoinReply, "join")
             answered |= set(replies) | {node for node in nodes if str(node) in self._foreign}
             strays |= {speaker.name for speaker in self._foreign.values()}
             for node, reply in replies.items():
-                if reply.name not in names or reply.name in self._nodes:
+                if (owner := self._owned.get(node, reply.name)) != reply.name:
+                    log.warning("the node of %s says it is %.99s: left out", owner, reply.name)
+                elif reply.name not in names or reply.name in self._nodes:
                     log.warning("%.99s is no member, or is here twice: left out", reply.name)
                 elif reply.plan_hash != plan_hash:
                     log.warning("%s approved another plan, %.99s", reply.name, reply.plan_hash)
@@ -145,8 +153,8 @@ class Exchange:
         """Ask whoever is connected, and learn by the replies which node is which of ``names``.
 
         Return the replies, and why others refused. Those who are not connected are waited for, a
-        trip's timeout at most. A name that two nodes give is neither's: any member's node can give
-        another's.
+        trip's timeout at most. A name that is not its node's owner's is left out; where owners are
+        not known, any member's node can give another's, and what two give is neither's.
         """
         deadline = time.monotonic() + self._timeout
         found: dict[str, wire.OfferReply] = {}
@@ -154,13 +162,16 @@ class Exchange:
         refused: list[str] = []
         twice: set[str] = set()
         while True:
-            nodes = set(self._grid.get_node_ids()) - asked
+            nodes = self._connected() - asked
             replies = self._trip(dict.fromkeys(nodes, request), wire.OfferReply, group)
             # Who only was silent is asked again.
             asked |= {n for n in nodes if n in replies or str(n) in (self.refused | self._foreign)}
             refused += self.refused.values()
             for node, reply in replies.items():
-                if reply.name in self._nodes:
+                if (owner := self._owned.get(node, reply.name)) != reply.name:
+                    claimed = printable(reply.name[:REASON_CHARACTERS])
+                    refused.append(f"the node of {owner} says it is {claimed}: left out")
+                elif reply.name in self._nodes:
                     twice.add(reply.name)
                 elif reply.name in names:
                     self._nodes[reply.name], found[reply.name] = node, reply
@@ -171,6 +182,14 @@ class Exchange:
                 told = (f"two nodes say they are {name}: shut the wrong one out" for name in twice)
                 return found, sorted([*refused, *foreign, *told])
             time.sleep(min(JOIN_SECONDS, self._timeout))
+
+    def _connected(self) -> set[int]:
+        """Return the nodes that are connected and, where owners are known, a member's."""
+        connected = set(self._grid.get_node_ids())
+        if self._owners is None:
+            return connected
+        self._owned |= self._owners()
+        return connected & self._owned.keys()
 
     def _absences(self, missing: set[str], strays: set[str], plan_hash: str) -> Iterator[str]:
         """Say what keeps ``missing`` from joining, and what to do about each."""
@@ -259,7 +278,9 @@ class Exchange:
                 if message.metadata.reply_to_message_id not in identifiers:
                     continue
                 node = identifiers.pop(message.metadata.reply_to_message_id)
-                self.witness.received(message, names.get(node, ""))
+                what = TRIPS[type(requests[node])].rpartition(".")[2]
+                said_by = names.get(node, self._owned.get(node, ""))
+                self.witness.received(message, said_by, what)
                 size = message_to_proto(message).ByteSize()
                 self.traffic.up[names.get(node, "")] += size
                 self._timings.moved(received=size)

@@ -12,7 +12,7 @@ from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment, require_name
 from common.consent.operators import Operators
 from common.consent.refusals import MalformedError
-from common.console import confirmed, tell
+from common.console import HERE, confirmed, tell
 from common.crypto.keys import KEY_SIZE, verifying_key
 from common.durable import write_atomically
 from common.entropy import Stream, SystemEntropy
@@ -72,7 +72,6 @@ sparsity = 0.9
 
 Folder = Annotated[Path, typer.Option("--home", help="The server's or institution's folder.")]
 File = Annotated[Path, typer.Argument(help="A proposal, as it was written here or sent.")]
-HERE = Path()
 
 
 def init(  # noqa: PLR0913, PLR0917

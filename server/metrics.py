@@ -8,7 +8,8 @@ from typing import Final, final
 from cryptography import x509
 
 from common import figures
-from common.metrics import Metric, Sample, Source, known_reason
+from common.metrics import Metric, Sample, Source
+from common.reasons import known_reason
 from common.status import Board
 from common.trail.events import (
     Admitted,
@@ -18,6 +19,7 @@ from common.trail.events import (
     RunBegan,
     RunEnded,
     WasRefused,
+    WasRefusedAgain,
 )
 from common.trail.file import FOLDER
 from common.trail.lines import Line
@@ -104,6 +106,9 @@ class Told(figures.Told):
             case WasRefused(told=told, institution=institution):
                 count[figures.REFUSALS, known_reason(told)] += 1
                 count[REFUSED_BY, institution] += 1
+            case WasRefusedAgain(told=told, institution=institution, times=times):
+                count[figures.REFUSALS, told] += times
+                count[REFUSED_BY, institution] += times
             case Admitted(institution=institution):
                 self._know(institution)
             case Published(members=members):

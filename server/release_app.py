@@ -24,6 +24,7 @@ from common.release.verdict import Verdict
 from common.trail.interface import refusals_noted
 from server.exchange import Exchange
 from server.home import ServerHome
+from server.owners import owners_at
 from server.releases import open_release, revoked_since, take_verdict
 
 log = logging.getLogger("fedprune.server")
@@ -63,20 +64,20 @@ def hand_round(home: ServerHome, run: str, exchange: Exchange) -> Reached:
         NoReleaseError, AlteredModelError: there is nothing to give.
     """
     release = open_release(home, run)
-    release.folder.require_files(release.manifest)
+    files = release.folder.require_files(release.manifest)
     roster = roster_of(release.manifest, release.charter, *revoked_since(home, release))
     met, refused = exchange.meet(_request(release), roster.names, run)
     wanted = {name: reply.wanted for name, reply in met.items()}
-    for file in release.manifest.files:
-        lacking = [name for name, files in wanted.items() if file in files]
-        request = wire.DeliverRequest(run, file, release.folder.file(file))
+    for file, data in files.items():
+        lacking = [name for name, missing in wanted.items() if file in missing]
+        request = wire.DeliverRequest(run, file, data)
         replies = exchange.call(dict.fromkeys(lacking, request), wire.OfferReply, run)
         wanted |= {name: reply.wanted for name, reply in replies.items()}
         refused += [f"{name}: {why}" for name, why in exchange.refused.items()]
     if sum(_taken(home, name, reply.verdict) for name, reply in met.items() if reply.verdict):
         # Each is to know by itself whether the release is final.
         exchange.call(dict.fromkeys(met, _request(release)), wire.OfferReply, run)
-    holds = tuple(sorted(name for name, files in wanted.items() if not files))
+    holds = tuple(sorted(name for name, missing in wanted.items() if not missing))
     reached = Reached(holds, tuple(n for n in roster.names if n not in met), tuple(refused))
     write_atomically(release.folder.path / REACHED, reached.to_bytes())
     return reached
@@ -110,6 +111,6 @@ def main(grid: Grid, context: Context) -> None:
     """Hand a release round on a run of its own."""
     told: Mapping[str, object] = context.run_config
     home = ServerHome(Path(str(told[HOME_KEY])))
-    exchange = Exchange(grid, OFFER_SECONDS, trail=home.trail)
+    exchange = Exchange(grid, OFFER_SECONDS, trail=home.trail, owners=owners_at(home.path))
     reached = hand_round(home, str(told[RUN_KEY]), exchange)
     log.info("%d institutions hold the release", len(reached.holds))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.consent.acts import Proposal
-from common.console import new_app, printable, tell
+from common.console import HERE, new_app, printable, tell
 from common.errors import ConfigError, FedpruneError
 from common.parsing import read_bytes
 from common.release.kept import Kept
@@ -28,7 +28,6 @@ POLL_SECONDS = 0.3
 
 Home = Annotated[Path, typer.Option("--home", help="The server's folder.")]
 Run = Annotated[str, typer.Argument(help="The run, as `fedprune-server status` names it.")]
-HERE = Path()
 
 app = new_app("Finished models: signed by operators, signed off by institutions.")
 

@@ -4,10 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import typer
-
 from common.consent.enrolment import Enrolment
-from common.console import HERE, Home
 from common.trail.commands import Place, audit_app
 from common.trail.lines import Author
 from server.founding import read_operator
@@ -52,12 +49,4 @@ def _members(place: ServerHome, operators: set[str] | None) -> dict[Author, set[
     return members
 
 
-app = audit_app(place_of)
-
-
-@app.command()
-def vouch(home: Home = HERE) -> None:
-    """Sign for the log's key as an operator; after new operators were published."""
-    trail = server_trail(home)
-    trail.vouch(read_operator(home / OPERATOR_KEY))
-    typer.echo("The log's key is signed for.")
+app = audit_app(place_of, lambda home: read_operator(home / OPERATOR_KEY))

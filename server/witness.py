@@ -40,20 +40,22 @@ class Witness:
         head = self.trail.head
         return {node: self._headed(request, head) for node, request in requests.items()}
 
-    def received(self, message: Message, name: str) -> None:
-        """Note an arrival or a refusal, and keep the head of a vector; ``name`` may be unknown."""
+    def received(self, message: Message, name: str, what: str) -> None:
+        """Note an arrival or a refusal, and keep the head of a vector; ``name`` may be unknown.
+
+        ``what`` was asked.
+        """
         if message.has_error():
             return
         try:
-            self._received(message, name)
+            self._received(message, name, what)
         except ProtocolError:
             return  # Whoever reads the reply says so.
 
-    def _received(self, message: Message, name: str) -> None:
+    def _received(self, message: Message, name: str, what: str) -> None:
         match wire.kind_of(message.content):
             case wire.Refusal.kind:
                 reason = _bounded(wire.Refusal.from_record(message.content).reason)
-                what = message.metadata.message_type.rpartition(".")[2]
                 self.trail.append(WasRefused(institution=name, what=what, told=reason))
             case wire.JoinReply.kind:
                 reply = wire.JoinReply.from_record(message.content)

@@ -14,10 +14,10 @@ from client.config import load_institution
 from common.trail.events import EVENTS
 from common.trail.examination import read
 from common.trail.file import files_of
+from common.trail.lines import Head, parsed
+from common.trail.refusals import TrailError
 from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
 from server.cli import main as server_main
-from server.founding import read_operator
-from server.trail import server_trail
 from simulations.grid import RUN_ID, SERVER_NODE, InProcessGrid
 from tests.commands import Outcome, invoke
 from tests.founding import NAMES, Federation, found, good, refused
@@ -138,16 +138,62 @@ def test_a_log_and_head_of_an_earlier_day_are_told_by_ledger_and_journal(
     """Cut together with its head, as an old backup has both, a log seems whole in itself."""
     folder = ran.at(name) / "audit"
     shutil.rmtree(folder)
-    if name == "ash":
-        load_institution(ran.at("ash") / "client.toml")
-    else:
-        server_trail(ran.server).vouch(read_operator(ran.server / "operator.key"))
+    good(audit(ran, name, "vouch"))
     outcome = audit(ran, name, "verify")
     assert outcome.code == 8
     assert "notes is not in the log" in outcome.out
     logs = [ran.at(one) / "audit" for one in ("server", "ash", "birch")]
     compared = audit(ran, "birch", "compare", *logs)
     assert compared.code == 8
+
+
+@pytest.mark.parametrize("left", ["nothing", "another", "earlier"])
+def test_an_institution_signs_for_no_log_that_lacks_what_its_ledger_notes(
+    ran: Federation, tmp_path: Path, left: str
+) -> None:
+    home = ran.at("ash")
+    folder, config = home / "audit", home / "client.toml"
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    load_institution(config)
+    assert kinds(home).count("vouched") == 1
+    shutil.rmtree(folder)
+    if left == "another":
+        # Whatever is done first begins it anew.
+        assert ran.do("ash", "join", ran.at("birch") / "request.json").code == 5
+    if left == "earlier":
+        cut_off(whole, folder, home, lines=12)
+    before = files_of(folder)
+    for _ in range(2):
+        with pytest.raises(TrailError, match="lines that were noted elsewhere") as caught:
+            load_institution(config)
+        assert "put its latest copy back, or sign for it as it is: audit vouch" in str(caught.value)
+    assert audit(ran, "ash", "verify").code
+    assert "lacks" in ran.do("ash", "rotate").complaint
+    assert not (home / "next.keys.json").exists()
+    assert files_of(folder) == before
+    # A person who knows why may sign for it; what that log goes on to lose stops it again.
+    good(audit(ran, "ash", "vouch"))
+    load_institution(config)
+    good(ran.do("ash", "rotate"))
+    # Or puts back what was there.
+    shutil.rmtree(folder)
+    shutil.copytree(whole, folder)
+    load_institution(config)
+    good(audit(ran, "ash", "verify"))
+
+
+def test_lines_of_another_key_are_none_of_the_log_that_is_signed_for(ran: Federation) -> None:
+    home = ran.at("ash")
+    path = home / "audit" / "log.jsonl"
+    old = path.read_bytes()
+    shutil.rmtree(path.parent)
+    assert ran.do("ash", "join", ran.at("birch") / "request.json").code == 5
+    # The lines that the ledger notes, put between the new ones.
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, old, *rest]))
+    with pytest.raises(TrailError, match="the audit log was altered"):
+        load_institution(home / "client.toml")
+    assert "vouched" not in kinds(home)[len(old.splitlines()) + 1 :]
 
 
 def test_a_strangers_log_is_not_compared(ran: Federation, tmp_path: Path) -> None:
@@ -192,6 +238,15 @@ def test_a_log_that_cannot_be_written_keeps_the_act_from_being_done(ran: Federat
     assert outcome.code == 1
     assert "cannot be written" in outcome.complaint
     assert (ran.at("cedar") / "consent.json").read_bytes() == before
+
+
+def cut_off(whole: Path, folder: Path, home: Path, lines: int) -> None:
+    """Put a log and its head as they were some lines ago, under the log's own key."""
+    shutil.copytree(whole, folder)
+    rows = (whole / "log.jsonl").read_bytes().splitlines(keepends=True)[:-lines]
+    (folder / "log.jsonl").write_bytes(b"".join(rows))
+    head = Head.of(parsed(rows[-1].rstrip()), (whole / "key").read_bytes())
+    (folder / "head").write_bytes(head.to_bytes().hex().encode())
 
 
 def test_no_log_holds_a_secret_or_a_record(ran: Federation) -> None:

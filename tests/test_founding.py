@@ -1,6 +1,7 @@
 """The life of a federation on all its machines, by the commands that people type."""
 
 import base64
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from flwr.app.user_config import UserConfig
 from client import consent
 from client.app import build_app
 from client.config import load_institution
-from client.consent import Home
+from client.consent import Home, approved_bundle, read_pin
 from client.executor import Approved
 from client.keys import read_identity
+from client.releases import Releases
 from client.stages import Institution
 from common.consent.agreement import mark_of
 from common.consent.enrolment import Enrolment
@@ -22,6 +24,7 @@ from common.consent.refusals import ExpiredError, NotApprovedError
 from common.crypto.node_keys import read_private
 from common.entropy import SystemEntropy
 from common.errors import ConfigError
+from common.release.manifest import Manifest
 from server.app import _from_run_config
 from server.exchange import Exchange
 from server.home import standing_roster
@@ -408,8 +411,41 @@ def test_a_torn_bundle_keeps_no_other_out(federation: Federation) -> None:
     good(federation.consent("ash"))
     assert not pending.exists()
     (federation.at("ash") / "bundle.json").write_text("{")
-    told = federation.do("ash", "join", federation.bundle)
-    refused(told, f"{federation.at('ash') / 'bundle.json'}: not a proposal or bundle")
+    good(federation.do("ash", "join", federation.bundle))
+
+
+def test_a_bundle_is_joined_from_where_the_approved_one_lies(federation: Federation) -> None:
+    """As it is copied into a container, under the name that it has at the server."""
+    home = federation.at("ash")
+    approved = (home / "bundle.json").read_bytes()
+    federation.publish(2, training={"rounds": 7})
+    (home / "bundle.json").write_bytes(federation.bundle.read_bytes())
+    # Nothing of it holds by lying there.
+    opened(federation, "ash").require_consent()
+    releases, pin = Releases(home), read_pin(home)
+    assert pin is not None
+    assert approved_bundle(home, pin).to_bytes() == approved
+    unknown = Manifest.model_construct(charter="0" * 64)
+    assert releases.charter_for(unknown).to_bytes() == approved
+    shown = good(federation.do("ash", "join", home / "bundle.json")).out
+    assert "Changed since the last approval" in shown
+    assert "rounds" in shown.partition("Changed")[2]
+    good(federation.consent("ash"))
+    assert (home / "bundle.json").read_bytes() == federation.bundle.read_bytes()
+    assert opened(federation, "ash").plan.training.rounds == 7
+    # An older one in its place is no newer for that.
+    (home / "bundle.json").write_bytes(approved)
+    refused(federation.do("ash", "join", home / "bundle.json"), "bundle 1 is no newer than 2")
+
+
+def test_a_bundle_that_nobody_approved_lends_no_key_to_a_log(federation: Federation) -> None:
+    home = federation.at("ash")
+    stranger = found(federation.path / "strangers")
+    (home / "bundle.json").write_bytes(stranger.bundle.read_bytes())
+    logs = [one.server / "audit" for one in (stranger, federation)]
+    told = federation.do("ash", "audit", "compare", logs[0], stranger.at("birch") / "audit")
+    assert "no key of 'small' has signed for the log's key" in told.complaint
+    good(federation.do("ash", "audit", "compare", logs[1], federation.at("birch") / "audit"))
 
 
 @pytest.mark.parametrize("left", [("node.key",), ("node.key", "keys.json")])
@@ -541,7 +577,7 @@ def test_a_crash_while_approving_leaves_something_to_approve(
     ("file", "data", "problem"),
     [
         ("consent.json", b"{}", "what was approved cannot be read"),
-        ("bundle.json", None, "not the bundle that was approved"),
+        ("charters", None, "is not the bundle that was approved"),
         ("request.json", b"{}", "not an enrolment request"),
         ("client.toml", b'name = "ash"\ndata = "records.csv"\nplan = "mine.toml"', "take them out"),
     ],
@@ -551,7 +587,8 @@ def test_what_was_altered_at_home_is_named(
 ) -> None:
     path = federation.at("ash") / file
     if data is None:
-        path.unlink()
+        shutil.rmtree(path)
+        (federation.at("ash") / "bundle.json").unlink()
     else:
         path.write_bytes(data)
     refused(federation.do("ash", "join", federation.bundle), problem)

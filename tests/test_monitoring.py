@@ -6,7 +6,7 @@ import yaml
 
 from client import budget, metrics
 from common.errors import PolicyError
-from common.metrics import OTHER, REASONS, known_reason
+from common.reasons import OTHER, REASONS, known_reason
 from server import metrics as server_metrics
 from tests.figures import ALL, DOCUMENT, RULES, documented, mentioned, names_of, tables
 

@@ -2,8 +2,9 @@
 
 import fcntl
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from common.release.refusals import OtherReleaseError
 from common.release.standing import Standing, manifest_of, read_release
 from common.release.verdict import Verdict
 from common.trail.events import (
+    Event,
     Objected,
     Refused,
     ReleaseFinal,
@@ -35,6 +37,7 @@ from common.trail.events import (
     SignedOff,
     VerdictTaken,
 )
+from common.trail.file import FileTrail
 from common.trail.interface import Trail
 from server import release_cli
 from server.releases import take_verdict
@@ -202,6 +205,31 @@ def test_files_carried_by_hand_do_what_messages_do(offered: Federation) -> None:
     refused(release(offered, "elm", "take", offered.server), "release.json: no such file")
 
 
+@pytest.mark.parametrize(
+    "name", ["release.json", "verdicts.jsonl", "withdrawal.json", "plan.toml", "model.onnx"]
+)
+def test_a_carried_folder_is_taken_by_its_regular_files_alone(
+    offered: Federation, name: str
+) -> None:
+    carried = copy_of(offered, "server")
+    there = carried / name
+    secret = offered.path / "elsewhere"
+    secret.write_bytes(there.read_bytes() if there.exists() else b"")
+    there.unlink(missing_ok=True)
+    there.symlink_to(secret)
+    told = refused(release(offered, "ash", "take", carried), f"{name}: is a symbolic link")
+    assert "put the file itself there" in told
+    there.unlink()
+    os.mkfifo(there)
+    refused(release(offered, "ash", "take", carried), f"{name}: is no regular file")
+    there.unlink()
+    with there.open("wb") as file:
+        file.truncate(2**40)
+    refused(release(offered, "ash", "take", carried), f"{name}: more than ")
+    because = [one.because for one in noted(offered.at("ash")) if isinstance(one, Refused)]
+    assert len(because) == 3
+
+
 def test_the_operators_withdraw_it_everywhere(offered: Federation) -> None:
     handed(offered)
     sign_off(offered, "ash", "birch", "cedar")
@@ -247,6 +275,53 @@ def test_score_refuses_what_is_not_final_and_notes_who_insists(offered: Federati
     outcome = good(score(offered, "nowhere", "--unreleased", model=final))
     assert "noted nowhere" in outcome.err
     assert "WARNING" not in good(score(offered, "ash", "--unreleased")).err
+
+
+@pytest.mark.parametrize("command", ["score", "validate"])
+def test_what_was_checked_is_what_is_used_whatever_lies_there_since(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    handed(offered)
+    sign_off(offered, "ash", "birch", "cedar")
+    handed(offered)
+    folder, out = offered.at("ash") / "releases" / RUN, offered.at("ash") / "scores.csv"
+    plan = offered.home.charter.agreed
+    weights, mask = read_model((folder / "model.safetensors").read_bytes(), plan)
+    other = compact_forms(compact(plan.model, plan.schema_.width, -weights, mask), plan)
+    require_files = Kept.require_files
+
+    def answer() -> str:
+        if command == "validate":
+            return good(offered.do("ash", "validate", RUN, "--json")).out
+        good(score(offered, "ash"))
+        return out.read_text()
+
+    def replaced(release: Kept) -> Mapping[str, bytes]:
+        checked = require_files(release)
+        for name, data in {**other, "plan.toml": b"no plan"}.items():
+            (folder / name).write_bytes(data)
+        return checked
+
+    honest = answer()
+    monkeypatch.setattr(Kept, "require_files", replaced)
+    assert answer() == honest
+
+
+def test_the_log_names_the_very_bytes_that_an_unreleased_model_scores_by(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = offered.server / "runs" / RUN
+    append = FileTrail.append
+    good(score(offered, "ash", "--unreleased", model=run))
+    honest = (offered.at("ash") / "scores.csv").read_text()
+
+    def replaced(trail: FileTrail, *events: Event) -> None:
+        append(trail, *events)
+        (run / ONNX).write_bytes(b"another")
+
+    monkeypatch.setattr(FileTrail, "append", replaced)
+    good(score(offered, "ash", "--unreleased", model=run))
+    assert (offered.at("ash") / "scores.csv").read_text() == honest
 
 
 def test_a_model_with_one_weight_changed_is_refused_by_name(offered: Federation) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from common.consent.acts import Proposal
-from common.durable import write_atomically, writing
+from common.durable import READABLE, write_atomically, writing
 from common.release.manifest import Manifest, Withdrawal
 from common.release.refusals import AlteredModelError, NoReleaseError
 from common.release.standing import read_release
@@ -29,10 +29,11 @@ MANIFEST, VERDICTS, WITHDRAWAL = "release.json", "verdicts.jsonl", "withdrawal.j
 VERDICT: Final = "verdict.json"
 """An institution's own word, to be carried by hand as well."""
 
+LONGEST: Final = 2**22
+"""Bytes of a carried manifest, withdrawal, or all verdicts: those of ten thousand members."""
+
 LOCK: Final = "lock"
 """Beside the runs' folders: who changes one of them."""
-
-READABLE = 0o644
 
 
 @dataclass(frozen=True)

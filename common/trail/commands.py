@@ -1,4 +1,4 @@
-"""`audit verify|show|rotate|compare`: one for both sides, who say where their logs lie."""
+"""`audit verify|show|rotate|compare|vouch`: one for both sides, who say where their logs lie."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import typer
 from common.console import HERE, AsJson, Home, new_app, printable, tell, tell_json
 from common.errors import ConfigError
 from common.trail.comparison import differences
-from common.trail.events import EVENTS
+from common.trail.events import EVENTS, Began
 from common.trail.examination import Examined, examined, read
 from common.trail.file import FileTrail, files_of, own_key, read_head, still
 from common.trail.lines import Author, Line
@@ -39,8 +39,11 @@ Open = Callable[[Path], Place]
 Only = Annotated[str, typer.Option("--run", help="Only this run [default: all].")]
 
 
-def audit_app(opened: Open) -> typer.Typer:
-    """Return the commands on the log of the home that ``opened`` opens."""
+def audit_app(opened: Open, owner: Callable[[Path], bytes]) -> typer.Typer:
+    """Return the commands on the log of the home that ``opened`` opens.
+
+    ``owner`` reads the long-lived private key that signs for it.
+    """
     app = new_app("The audit log: what was done here, in order, signed.")
 
     @app.command()
@@ -73,11 +76,8 @@ def audit_app(opened: Open) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         """Show the latest events in plain words, whether the log is whole or not."""
-        if event:
-            _known(event)
-        folder = opened(home).trail.folder
-        with still(folder):
-            found = read(files_of(folder))
+        _require_known(event)
+        found = _read(opened(home).trail.folder)
         chosen = [
             line
             for line in found.lines
@@ -127,6 +127,15 @@ def audit_app(opened: Open) -> typer.Typer:
         if told := sum(len(one["differences"]) for one in compared):
             raise TrailError(f"the logs differ in {told} points")
 
+    @app.command()
+    def vouch(home: Home = HERE) -> None:
+        """Sign for the log's key, whatever the log lacks: `verify` goes on to name that.
+
+        After another log was begun or put back, or new operators were published.
+        """
+        opened(home).trail.vouch(owner(home), anew=True)
+        typer.echo("The log's key is signed for.")
+
     return app
 
 
@@ -162,8 +171,7 @@ def _whole(path: Path, members: Mapping[Author, Collection[str]]) -> Examined:
     """Read a log that was handed over; it must be whole, and its key known if any is."""
     if not path.exists():
         raise ConfigError(f"{path}: no such log: give its folder or one file")
-    with still(path):
-        found = read(files_of(path))
+    found = _read(path)
     try:
         found.require_whole()
         if found.author is None:
@@ -195,9 +203,14 @@ def _name(found: Examined) -> str:
     return f"{found.author.role} {found.author.name}" if found.author is not None else "unknown"
 
 
-def _known(event: str) -> None:
+def _read(place: Path) -> Examined:
+    with still(place):
+        return read(files_of(place))
+
+
+def _require_known(event: str) -> None:
     try:
-        EVENTS.require(event)
+        EVENTS.require(event or Began.kind)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from common.errors import ProtocolError
+from common.reasons import known_reason
 from common.trail.events import (
     Approved,
     Arrived,
@@ -31,6 +32,7 @@ from common.trail.events import (
     SignedOff,
     VerdictTaken,
     WasRefused,
+    WasRefusedAgain,
 )
 from common.trail.examination import Examined
 from common.trail.lines import Head
@@ -106,12 +108,18 @@ def _charters(there: _Side, here: _Side) -> Iterator[str]:
 
 
 def _refusals(there: _Side, here: _Side) -> Iterator[str]:
-    told = Counter((event.what, event.told) for event in here.of(Refused))
+    # Folded, reasons that one side does not know are one; the other may be of another release.
+    told = Counter((event.what, known_reason(event.told)) for event in here.of(Refused))
     for event in here.of(RefusedAgain):
-        told[event.what, event.told] += event.times
+        told[event.what, known_reason(event.told)] += event.times
     heard = Counter(
-        (event.what, event.told) for event in there.of(WasRefused) if event.institution == here.name
+        (event.what, known_reason(event.told))
+        for event in there.of(WasRefused)
+        if event.institution == here.name
     )
+    for again in there.of(WasRefusedAgain):
+        if again.institution == here.name:
+            heard[again.what, known_reason(again.told)] += again.times
     for (what, reason), times in sorted((heard - told).items()):
         yield (
             f"the server heard {here.name} refuse {what!r} for {reason!r} {times} times more than"

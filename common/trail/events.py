@@ -192,6 +192,19 @@ class WasRefused(Event):
     told: Text
 
 
+@EVENTS.register("was_refused_again")
+class WasRefusedAgain(Event):
+    """The same institution refused the same so many times more, in a minute or over.
+
+    `told` is "other" for all reasons that this release does not know, taken together.
+    """
+
+    institution: Text
+    what: Text
+    told: Text
+    times: Annotated[int, Field(ge=1)]
+
+
 @EVENTS.register("round_over")
 class RoundOver(Event):
     """A round ended: who is in its sum (nobody if it was lost), and the model made of it.

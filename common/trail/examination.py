@@ -132,6 +132,18 @@ def read(files: Mapping[str, bytes]) -> Examined:
     return Examined(author, key, tuple(lines), tuple(vouchers), tuple(findings))
 
 
+def row_hashes(files: Mapping[str, bytes]) -> set[str]:
+    """Return the hashes of a log's lines, whether they can be read or not."""
+    return {hashlib.sha256(row).hexdigest() for data in files.values() for _, row in _rows(data)}
+
+
+def vouched(files: Mapping[str, bytes]) -> list[tuple[int, Vouched]]:
+    """Return who says to have signed for a log's key, and when in Unix seconds; in order."""
+    rows = (row for data in files.values() for _, row in _rows(data))
+    lines = (parsed(row) for row in rows if b'"event":"vouched"' in row)
+    return [(line.seconds, line.event) for line in lines if isinstance(line.event, Vouched)]
+
+
 def _order(name: str) -> tuple[bool, str]:
     """Closed files by their first line, then the current one."""
     return (CLOSED.fullmatch(name) is None, name)

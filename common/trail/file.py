@@ -5,6 +5,7 @@
     head                   the last line as the log's key signed for it; there before the first
     key                    the log's own Ed25519 key, for its owner's eyes
     lock                   who writes
+    counts                 refusals that came again and are not told yet
 
 Here and in `common.durable` alone `common` writes files of its own accord. The log's key takes no
 passphrase: whatever runs unattended signs by it. Instead a key that may have one, the roster's or
@@ -15,7 +16,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
@@ -25,21 +26,21 @@ from common.durable import sync_directory, write_atomically, writing
 from common.entropy import Stream
 from common.errors import ProtocolError
 from common.secret_files import create_secret, read_secret
+from common.trail.counts import Counts, ends
+from common.trail.ending import last_line, rest_of
 from common.trail.events import Began, Continued, Event, Healed
-from common.trail.examination import CLOSED, CURRENT, closed_name, read
-from common.trail.lines import GENESIS, Author, Head, Line, parsed, vouch, written
+from common.trail.examination import CLOSED, CURRENT, closed_name, read, row_hashes, vouched
+from common.trail.lines import GENESIS, Author, Head, Line, is_vouched, parsed, vouch, written
 from common.trail.refusals import MalformedLineError, TrailError
 
 FOLDER: Final = "audit"
-KEY, HEAD, LOCK = "key", "head", "lock"
+KEY, HEAD, LOCK, COUNTS = "key", "head", "lock", "counts"
 
 ROTATE_BYTES: Final = 16 << 20
 """From which on a line begins another file."""
 
 READABLE, FOLDER_MODE = 0o640, 0o750
 """The owner writes; a group may be let in to read, such as a SIEM's."""
-
-_BLOCK: Final = 1 << 16
 
 Clock = Callable[[], float]
 
@@ -63,17 +64,62 @@ class FileTrail:
     def append(self, *events: Event) -> None:
         """Write events, in order; see `Trail`."""
         with self._locked() as private:
-            self._write(events, private)
+            self._note(events, private, fold=False)
 
-    def vouch(self, *privates: bytes) -> None:
-        """Have long-lived Ed25519 keys sign for the log's key, each once."""
+    def fold(self, *events: Event) -> bool:
+        """Write events, refusals alike once a minute; return whether more were counted than told.
+
+        What was counted is told by whoever writes next, once its minute is over.
+        """
+        with self._locked() as private:
+            return self._note(events, private, fold=True).waiting
+
+    def vouch(
+        self, owner: bytes, noted: Mapping[str, int] | None = None, *, anew: bool = False
+    ) -> None:
+        """Have a long-lived Ed25519 key sign for the log's key, once unless ``anew``.
+
+        ``noted`` are hashes of lines that stand elsewhere, by when they were noted.
+
+        Raises:
+            TrailError: as `require_noted`; or it is to be signed for and is not whole.
+        """
+        if noted:
+            self.require_noted(noted, verifying_key(owner))
         with self._locked() as private:
             self._write([], private)
-            known = _vouchers(self.folder)
-            for one in privates:
-                event = vouch(one, self._author, verifying_key(private))
-                if event not in known:
-                    self._write([event], private)
+            event, files = vouch(owner, self._author, verifying_key(private)), files_of(self.folder)
+            if anew or event not in [known for _, known in vouched(files)]:
+                if noted:
+                    # Lines of another log may lie among its own.
+                    read(files).require_whole()
+                self._write([event], private)
+
+    def require_noted(self, noted: Mapping[str, int], owner: bytes) -> None:
+        """Return if the log holds all lines that were noted since its owner last signed for it.
+
+        ``noted`` are their hashes, by when in Unix seconds, ``owner`` is a public Ed25519 key.
+
+        Raises:
+            TrailError: it was cut, set back, or begun anew.
+        """
+        with still(self.folder):
+            files, key = files_of(self.folder), own_key(self.folder)
+        since = max(
+            (
+                time
+                for time, event in vouched(files)
+                if event.by == owner.hex() and is_vouched(event, self._author, key)
+            ),
+            default=0,
+        )
+        held = row_hashes(files)
+        if gone := [line for line, time in noted.items() if time > since and line not in held]:
+            raise TrailError(
+                f"{self.folder}: lacks {len(gone)} lines that were noted elsewhere: it was cut, set"
+                " back or begun anew; put its latest copy back, or sign for it as it is: audit"
+                " vouch"
+            )
 
     def rotate(self) -> Path | None:
         """Begin another file; return the one that ended, if there was anything in it."""
@@ -127,7 +173,7 @@ class FileTrail:
 
     def _write(self, events: Sequence[Event], private: bytes) -> None:
         after = self._settle(private)
-        torn = _torn(self._path)
+        torn = rest_of(self._path)
         if after == (0, GENESIS):
             # Alone, so that a log with the head of none is known to have nothing to lose.
             began = Began(key=verifying_key(private).hex())
@@ -140,10 +186,26 @@ class FileTrail:
             self._close()
         self._put([*self._heading(), *events], after, private)
 
+    def _note(self, events: Sequence[Event], private: bytes, *, fold: bool) -> Counts:
+        """Write what is due of what was counted and of ``events``; return what is counted by now.
+
+        The count goes last: a crash in between tells it twice rather than never.
+        """
+        path, now = self.folder / COUNTS, self._clock()
+        before = Counts.from_bytes(path.read_bytes()) if path.exists() else Counts()
+        due, after = before.told(now, over=ends(events))
+        # What people's commands refuse stands in the log as it is.
+        fresh, after = after.folded(events, now) if fold else ([*events], after)
+        if due or fresh:
+            self._write([*due, *fresh], private)
+        if after != before:
+            write_atomically(path, after.to_bytes(), READABLE)
+        return after
+
     def _heading(self) -> list[Event]:
         """Return what a file begins with that follows another."""
         closed = closed_files(self.folder)
-        return [_continued(closed[-1])] if closed and _last_line(self._path) is None else []
+        return [_continued(closed[-1])] if closed and last_line(self._path) is None else []
 
     def _put(
         self, events: Sequence[Event], after: tuple[int, str], private: bytes, over: int = 0
@@ -192,7 +254,7 @@ class FileTrail:
 
     def _require_ahead(self, last: Line | None, head: Head | None, private: bytes) -> None:
         """Let a log be used whose last lines a crash kept from being signed off."""
-        torn = len(_torn(self._path))
+        torn = len(rest_of(self._path))
         files = files_of(self.folder)
         if torn:
             files[CURRENT] = files[CURRENT][:-torn]
@@ -216,7 +278,7 @@ class FileTrail:
     def _last(self) -> Line | None:
         paths = [*closed_files(self.folder), self._path]
         for path in reversed(paths):
-            if (data := _last_line(path)) is not None:
+            if (data := last_line(path)) is not None:
                 try:
                     return parsed(data)
                 except MalformedLineError as error:
@@ -311,11 +373,6 @@ def still(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _vouchers(folder: Path) -> list[Event]:
-    rows = (row for data in files_of(folder).values() for row in data.splitlines())
-    return [parsed(row).event for row in rows if b'"event":"vouched"' in row]
-
-
 def closed_files(folder: Path) -> list[Path]:
     """Return the files that were rotated away, in order."""
     return sorted(path for path in folder.glob("log-*.jsonl") if CLOSED.fullmatch(path.name))
@@ -329,29 +386,3 @@ def _continued(path: Path) -> Continued:
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     return Continued(file=path.name, sha256=digest, lines=data.count(b"\n"))
-
-
-def _torn(path: Path) -> bytes:
-    """Return what stands after the last line's end."""
-    tail = _tail(path, lines=0)
-    return tail[tail.rfind(b"\n") + 1 :]
-
-
-def _last_line(path: Path) -> bytes | None:
-    """Return the last whole line, without its end."""
-    tail = _tail(path, lines=1)
-    whole = tail[: tail.rfind(b"\n") + 1].rstrip(b"\n")
-    return whole[whole.rfind(b"\n") + 1 :] if whole else None
-
-
-def _tail(path: Path, lines: int) -> bytes:
-    """Return the end of a file: at least so many whole lines, or all of it."""
-    tail = b""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        place = file.seek(0, os.SEEK_END)
-        while place and tail.count(b"\n") <= lines:
-            step = min(place, _BLOCK)
-            place -= step
-            file.seek(place)
-            tail = file.read(step) + tail
-    return tail

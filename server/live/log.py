@@ -17,6 +17,7 @@ from common.trail.events import (
     RunBegan,
     RunEnded,
     WasRefused,
+    WasRefusedAgain,
 )
 from common.trail.lines import Line
 
@@ -82,6 +83,8 @@ def told(log: LogStory, line: Line) -> LogStory:
             last = {**log.last_refusals, event.institution: event.told}
             refusal = Refusal(line.time, event.institution, event.what, event.told)
             log = _refused(replace(log, last_refusals=last), refusal)
+        case WasRefusedAgain():
+            log = replace(log, refused=log.refused + event.times)
         case Admitted():
             log = replace(log, revoked=log.revoked - {event.institution})
         case Revoked():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -5,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from common.errors import ConfigError, PlanError, SchemaError
-from common.parsing import read_bytes, read_toml, validated
+from common.parsing import read_bytes, read_foreign, read_toml, validated
 
 
 class Inner(BaseModel):
@@ -94,6 +95,32 @@ def test_a_named_file_is_read_whatever_it_holds(tmp_path: Path) -> None:
     assert read_bytes(tmp_path / "a.json") == b"\xff\0"
     with pytest.raises(ConfigError, match=r"gone\.json: no such file: check the path$"):
         read_bytes(tmp_path / "gone.json")
+
+
+def test_a_foreign_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"12345")
+    assert read_foreign(path, 5) == read_foreign(path, 6) == b"12345"
+    with pytest.raises(ConfigError, match=r"a\.json: more than 4 bytes, the most that it may have"):
+        read_foreign(path, 4)
+    with pytest.raises(ConfigError, match=r"gone\.json: no such file: check the path$"):
+        read_foreign(tmp_path / "gone.json", 4)
+
+
+def test_a_foreign_file_is_no_link_pipe_folder_or_device(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("whole")
+    (tmp_path / "dangling").symlink_to("gone")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"link: is a symbolic link: put the file itself there$"):
+        read_foreign(tmp_path / "link", 5)
+    with pytest.raises(ConfigError, match=r"dangling: is a symbolic link"):
+        read_foreign(tmp_path / "dangling", 5)
+    with pytest.raises(ConfigError, match=r": Is a directory: name a file that can be read$"):
+        read_foreign(tmp_path, 5)
+    for other in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match=rf"{other}: is no regular file: put the file itself"):
+            read_foreign(other, 5)
 
 
 @pytest.mark.parametrize("kind", [ConfigError, PlanError, SchemaError])

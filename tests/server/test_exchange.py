@@ -1,6 +1,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
@@ -10,12 +11,17 @@ from client.policy import RoundOpenedError, RoundReplayedError
 from common import messages as wire
 from common.errors import AggregationError
 from common.timings import Timings
+from common.trail.events import RunEnded, WasRefused, WasRefusedAgain
+from common.trail.examination import read
+from common.trail.file import files_of
 from server import exchange as module
 from server.adverts import Adverts
 from server.exchange import TRIPS, Exchange
+from server.owners import Owners
 from server.tables import STAGES
 from simulations.grid import SERVER_NODE, Absent, InProcessGrid, nobody_leaves
 from simulations.rehearsal import Rehearsal
+from tests.common.trail.logs import trail_at
 
 NAMES = ("ash", "birch", "cedar")
 NODES = dict(zip((5, 6, 7), NAMES, strict=True))
@@ -132,6 +138,31 @@ WRONG: dict[str, Answer] = {
 def test_a_wrong_reply_is_an_absence(name: str, wrong: str) -> None:
     exchange = joined(serve(only_for(name, WRONG[wrong])))
     assert answered(exchange) == [other for other in NAMES if other != name]
+
+
+def test_refusals_without_end_are_few_lines_of_the_log(tmp_path: Path) -> None:
+    told = iter(range(10_000))
+
+    def otherwise(message: Message, name: str) -> Message:
+        refused = reply(message, wire.Refusal(f"for reason {next(told)}"))
+        refused.metadata.message_type = f"query.asked{next(told)}"
+        return refused
+
+    log = trail_at(tmp_path, "federation", "server")
+    exchange = Exchange(serve(only_for("ash", otherwise)), 5.0, trail=log)
+    exchange.join("run", NAMES, PLAN_HASH)
+    for _ in range(30):
+        assert "ash" not in ask(exchange, ["ash"])
+    log.append(RunEnded(run="run", outcome="finished", error=""))
+    events = [line.event for line in read(files_of(log.folder)).lines]
+    heard = [one for one in events if isinstance(one, WasRefused)]
+    assert heard == [WasRefused(institution="ash", what="advertise", told="for reason 0")]
+    again = [one for one in events if isinstance(one, WasRefusedAgain)]
+    assert {(one.institution, one.what, one.told) for one in again} == {
+        ("ash", "advertise", "other")
+    }
+    assert sum(one.times for one in again) == 29
+    assert len(again) < 3
 
 
 def test_a_refusal_is_logged_by_its_reason(caplog: pytest.LogCaptureFixture) -> None:
@@ -342,7 +373,9 @@ def test_a_trip_is_timed_and_its_bytes_counted() -> None:
     assert timings.tally.stages.keys() == {"join", "advertise"}
 
 
-def meet(*says: str) -> tuple[dict[str, wire.OfferReply], list[str], Exchange]:
+def meet(
+    *says: str, owners: Owners | None = None
+) -> tuple[dict[str, wire.OfferReply], list[str], Exchange]:
     """Meet nodes that give these names, in the order of their numbers."""
     app = ClientApp()
     given = dict(zip(NODES, says, strict=True))
@@ -351,7 +384,7 @@ def meet(*says: str) -> tuple[dict[str, wire.OfferReply], list[str], Exchange]:
     def offer(message: Message, context: Context) -> Message:
         return reply(message, wire.OfferReply(given[context.node_id], []))
 
-    exchange = Exchange(InProcessGrid(app, NODES), 5.0)
+    exchange = Exchange(InProcessGrid(app, NODES), 5.0, owners=owners)
     return (*exchange.meet(wire.OfferRequest(b"", []), NAMES, "run"), exchange)
 
 
@@ -369,6 +402,32 @@ def test_a_name_that_two_nodes_give_is_neithers(says: tuple[str, ...]) -> None:
     assert refused == ["two nodes say they are ash: shut the wrong one out"]
     with pytest.raises(KeyError):
         exchange.call({"ash": wire.OfferRequest(b"", [])}, wire.OfferReply, "run")
+
+
+def test_a_node_answers_in_no_name_but_its_owners() -> None:
+    owners = lambda: NODES  # noqa: E731
+    found, refused, exchange = meet("birch", "birch", "cedar", owners=owners)
+    assert (sorted(found), refused) == (
+        ["birch", "cedar"],
+        ["the node of ash says it is birch: left out"],
+    )
+    # Nor while the other is away: what nobody's key answers is not even asked.
+    found, refused, exchange = meet("cedar", "oak", "cedar", owners=lambda: {5: "ash"})
+    assert (found, refused) == ({}, ["the node of ash says it is cedar: left out"])
+    with pytest.raises(KeyError):
+        exchange.call({"cedar": wire.OfferRequest(b"", [])}, wire.OfferReply, "run")
+
+
+def test_a_node_joins_in_no_name_but_its_owners(caplog: pytest.LogCaptureFixture) -> None:
+    late = iter([{6: "birch"}])
+    exchange = Exchange(serve(claim("cedar")), 0.3, owners=lambda: next(late, NODES))
+    # It is asked before the one whose name it takes, and gains nothing by it.
+    with pytest.raises(AggregationError, match=r"^birch did not join within 0.3 s"):
+        exchange.join("run", NAMES, PLAN_HASH)
+    assert "the node of birch says it is cedar: left out" in caplog.text
+    exchange = Exchange(serve(), 5.0, owners=lambda: NODES)
+    exchange.join("run", NAMES, PLAN_HASH)
+    assert answered(exchange) == [*NAMES]
 
 
 def test_a_strangers_name_is_left_out() -> None:

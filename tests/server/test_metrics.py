@@ -7,11 +7,11 @@ import pytest
 
 from common import __version__
 from common.figures import ROUND_TIME
-from common.metrics import OTHER, REASONS
 from common.processes import STANDINGS
+from common.reasons import OTHER, REASONS
 from common.status import Board, Part
 from common.timings import Timings
-from common.trail.events import Admitted, Published, RunBegan, WasRefused
+from common.trail.events import Admitted, Published, RunBegan, WasRefused, WasRefusedAgain
 from common.trail.lines import Line
 from server import metrics
 from server.metrics import NODES_SECONDS, Members, sources
@@ -75,6 +75,7 @@ def test_a_scrape_tells_of_runs_rounds_and_members(
     logs.server.append(
         WasRefused(institution="ash", what="update", told="privacy budget"),
         WasRefused(institution="", what="join", told="Miller, born 1970"),
+        WasRefusedAgain(institution="elm", what="join", told="other", times=3),
         Published.model_validate(late | {"expires": ENDS, "signers": (HASH,)}),
         RunBegan(run="next", plan=HASH, roster=HASH, round=0),
     )
@@ -91,7 +92,8 @@ def test_a_scrape_tells_of_runs_rounds_and_members(
         ("round_number", ()): 2,
         ("weights_kept", ()): 10,
         ("refusals_total", ("privacy budget",)): 1,
-        ("refusals_total", ("other",)): 1,
+        ("refusals_total", ("other",)): 4,
+        ("institution_refusals_total", ("elm",)): 3,
         ("institution_refusals_total", ("ash",)): 1,
         ("institution_refusals_total", ("",)): 1,
         ("institution_online", ("ash",)): 1,

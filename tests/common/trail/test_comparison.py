@@ -18,6 +18,7 @@ from common.trail.events import (
     SignedOff,
     VerdictTaken,
     WasRefused,
+    WasRefusedAgain,
 )
 from common.trail.examination import Examined, read
 from common.trail.file import FileTrail, files_of
@@ -170,8 +171,17 @@ def test_folded_refusals_count_as_often_as_they_say(tmp_path: Path) -> None:
         RefusedAgain(what="update", told="privacy budget", times=2),
     )
     assert told(logs) == []
-    logs.server.append(heard)
-    assert any("1 times more" in one for one in told(logs))
+    logs.server.append(WasRefusedAgain(**heard.model_dump(), times=4))
+    assert any("4 times more" in one for one in told(logs))
+    assert told(logs, "birch") == []
+    # A reason that only a later release knows is folded with its like at the server.
+    strange = WasRefused(institution="birch", what="update", told="a later reason")
+    other = WasRefusedAgain(institution="birch", what="update", told="other", times=1)
+    logs.server.append(strange, other)
+    assert any("for 'other' 2 times more" in one for one in told(logs, "birch"))
+    own = Refused(what="update", told="a later reason", because="own words")
+    logs.members["birch"].append(own, own)
+    assert told(logs, "birch") == []
 
 
 def test_logs_in_the_wrong_places_are_refused(tmp_path: Path) -> None:

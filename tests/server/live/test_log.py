@@ -12,6 +12,7 @@ from common.trail.events import (
     RunBegan,
     RunEnded,
     WasRefused,
+    WasRefusedAgain,
 )
 from common.trail.lines import GENESIS, Author, written
 from server.live.log import (
@@ -43,14 +44,15 @@ def asked(run: str, *cohort: str) -> Asked:
 
 def test_refusals_of_both_sides_are_told() -> None:
     own = Refused(what="plan", told="refused", because="a reason of the server's own")
-    log = story_of(refusal("ash"), own, refusal("ash", "policy"))
+    again = WasRefusedAgain(institution="ash", what="train.update", told="policy", times=7)
+    log = story_of(refusal("ash"), own, refusal("ash", "policy"), again)
     time = "2027-01-15T08:00:00Z"
     assert log.refusals == (
         Refusal(time, "ash", "train.update", "budget"),
         Refusal(time, "", "plan", "refused"),
         Refusal(time, "ash", "train.update", "policy"),
     )
-    assert (log.refused, log.last_refusals) == (3, {"ash": "policy"})
+    assert (log.refused, log.last_refusals) == (10, {"ash": "policy"})
 
 
 def test_a_run_is_told_apart_from_others() -> None:
