@@ -1,0 +1,203 @@
+"""What a validator looks at: the tests, then each chapter with its figures and tables."""
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from server.evaluation import CONFIDENCE
+from server.model_file.catalogue import MAPPING
+from server.model_file.found import last_counts, last_metric
+from server.model_file.records import Records
+from server.model_file.shapes import Chapter, Check, Grid, Missing, ModelFile, Told, Value, shown
+from server.model_file.study import Study
+from server.model_file.watching import ROWS, SHIFTED, bands_of, falls, index_bound
+from server.report import quality
+from server.report.shapes import Bars, Card, Chart, Figure, Section, Series, Table
+
+BEGINNING = (
+    "Bounds are the program's own unless the owner set them; no regulator set any. A bound is"
+    " passed when noise alone may explain the rest. What could not be tested names what it needs."
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """All of the validation's page."""
+
+    name: str
+    lead: str
+    warnings: tuple[str, ...]
+    cards: tuple[Card, ...]
+    beginning: str
+    checks: tuple[Check, ...]
+    sections: tuple[Section, ...]
+
+
+def page_of(file: ModelFile, records: Records) -> Page:
+    """Return the page of a model file; its curves are drawn from the same records."""
+    drawn = figures_of(records)
+    sections = [_section(chapter, drawn.get(key, ())) for key, chapter in file.chapters.items()]
+    return Page(
+        name=file.name,
+        lead=file.lead,
+        warnings=file.warnings,
+        cards=tuple(_cards(file)),
+        beginning=BEGINNING,
+        checks=tuple(file.checks.values()),
+        sections=(*sections, _missing(file), _rules(file)),
+    )
+
+
+def figures_of(records: Records) -> dict[str, tuple[Figure, ...]]:
+    """Return the figures of each chapter that has some."""
+    run = records.run
+    found = {
+        "pruning": quality.against_sparsity(run).figures if run.rounds else (),
+        "performance": quality.probabilities(run).figures,
+        "groups": quality.by_group(run).figures,
+        "stability": () if records.study is None else (_over_seeds(records.study),),
+        "monitoring": _watching(records),
+    }
+    return {key: figures for key, figures in found.items() if figures}
+
+
+def _cards(file: ModelFile) -> list[Card]:
+    said = {"pass": "tests passed", "attention": "need attention", "missing": "not made"}
+    cards = [
+        Card(words, str(file.count(outcome)), f"of {len(file.checks)}")  # type: ignore[arg-type]
+        for outcome, words in said.items()
+    ]
+    cards.append(Card("facts missing", str(len(file.missing)), "named at the end"))
+    for chapter, key, name in (
+        ("performance", "metrics", "ROC-AUC"),
+        ("pruning", "sparsity", "weights gone"),
+        ("privacy", "spent_epsilon", "epsilon spent"),
+    ):
+        value = file.told(chapter, key)
+        if isinstance(value, Grid):
+            _, number, sd = value.rows[0]
+            told, beside = shown(number), f"sd of noise {shown(sd)}" if sd else ""
+        else:
+            share = isinstance(value, float) and key == "sparsity"
+            told = f"{value:.1%}" if share else "unknown" if value is None else _text(value)
+            beside = ""
+        cards.append(Card(name, told, beside))
+    return cards
+
+
+def _section(chapter: Chapter, figures: tuple[Figure, ...]) -> Section:
+    facts, tables, lacking = list[tuple[str, str]](), list[Table](), dict[str, list[str]]()
+    for fact in chapter.facts.values():
+        if isinstance(fact, Missing):
+            lacking.setdefault(fact.remedy, []).append(fact.label)
+        elif isinstance(fact, Told) and isinstance(fact.value, Grid):
+            tables.append(_table(fact.label, fact.value))
+        else:
+            facts.append((fact.label, _text(fact.value)))
+    # Figures bring their own tables: the chapter's are what they are not.
+    missing = tuple(f"{', '.join(labels)}: needs {remedy}." for remedy, labels in lacking.items())
+    return Section(chapter.title, (chapter.words,), tuple(facts), tuple(tables), figures, missing)
+
+
+def _text(value: Value) -> str:
+    return "; ".join(value) if isinstance(value, tuple) else shown(value)  # type: ignore[arg-type]
+
+
+def _table(title: str, grid: Grid) -> Table:
+    rows = tuple(tuple(shown(cell) for cell in row) for row in grid.rows)
+    return Table(title[0].upper() + title[1:], grid.columns, rows)
+
+
+def _missing(file: ModelFile) -> Section:
+    rows = tuple((file.chapters[one.chapter].title, one.label, one.remedy) for one in file.missing)
+    table = Table("Facts that no record tells", ("chapter", "fact", "needs"), rows)
+    return Section("What is missing", tables=(table,) * bool(rows))
+
+
+def _rules(file: ModelFile) -> Section:
+    rows = tuple((one.title, one.rules.us, one.rules.eu) for one in file.chapters.values())
+    heads = ("chapter", "US model risk guidance", "EU AI Act")
+    table = Table("Chapters and rules", heads, rows)
+    return Section("Which rule each chapter serves", (MAPPING,), tables=(table,))
+
+
+def _over_seeds(study: Study) -> Bars:
+    names = tuple(study.models)
+    spreads = [study.spread(name) for name in names]
+    mean, sd = (np.array(one) for one in zip(*spreads, strict=True))
+    cells = tuple(
+        (name, f"{one:.4f}", f"{spread:.4f}")
+        for name, (one, spread) in zip(names, spreads, strict=True)
+    )
+    title = "ROC-AUC over seeds"
+    return Bars(
+        title,
+        f"Means of {len(study.seeds)} seeds, exact on test rows; bars are {CONFIDENCE:g} standard"
+        " deviations over seeds.",
+        f"{title}: "
+        + "; ".join(f"{one} {value}, sd {spread}" for one, value, spread in cells)
+        + ".",
+        "ROC-AUC",
+        names,
+        mean,
+        Table(title, ("model", "mean", "sd"), cells),
+        mean - CONFIDENCE * sd,
+        mean + CONFIDENCE * sd,
+    )
+
+
+def _watching(records: Records) -> tuple[Figure, ...]:
+    """Draw what more rows can tell; the chapter's tables hold the same numbers."""
+    counted = last_counts(records.run)
+    if counted is None or not (bands := bands_of(counted)):
+        return ()
+    seen = list(falls(counted, last_metric(records.run, "auc", counted.part)[1] or 0.0))
+    rest = list(falls(counted, 0.0))
+    shift = [(rows, index_bound(bands, rows)) for rows in ROWS]
+    least = index_bound(bands, inf)
+    return (
+        _by_rows(
+            "Smallest fall of ROC-AUC that shows",
+            "The line ends above zero: that much is the chance and the noise of the figures here.",
+            "fall of ROC-AUC",
+            "labelled rows",
+            (("as counted here", seen), ("had the counts no noise", rest)),
+        ),
+        _by_rows(
+            "Stability index by chance alone",
+            f"Chance passes the line once in 20; {SHIFTED:g} is by custom a shift, so fewer rows"
+            f" than where they cross cannot tell one. With endless rows it is {least:.2g}.",
+            "population stability index",
+            "new rows",
+            (("by chance", shift), ("a shift, by custom", [(rows, SHIFTED) for rows in ROWS])),
+        ),
+    )
+
+
+def _by_rows(
+    title: str, caption: str, y: str, x: str, lines: tuple[tuple[str, list[tuple[int, float]]], ...]
+) -> Chart:
+    cells = tuple(
+        (f"{number[0][0]:,}", *(f"{one[1]:.4f}" for one in number))
+        for number in zip(*(points for _, points in lines), strict=True)
+    )
+    return Chart(
+        title,
+        caption,
+        f"{title}: " + "; ".join(f"{row[1]} with {row[0]} rows" for row in cells) + ".",
+        f"{x}, thousands",
+        y,
+        tuple(
+            Series(
+                name,
+                np.array([rows / 1000 for rows, _ in points]),
+                np.array([value for _, value in points]),
+                colour=at if at == 0 else None,
+                dash="-" if at == 0 else "--",
+            )
+            for at, (name, points) in enumerate(lines)
+        ),
+        Table(title, (x, *(name for name, _ in lines)), cells),
+        y_limits=(0, None),
+    )
