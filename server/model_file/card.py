@@ -5,8 +5,16 @@ import re
 from collections.abc import Iterator, Sequence
 
 from common.console import printable
-from server.model_file.catalogue import MAPPING
-from server.model_file.shapes import Chapter, Grid, Missing, ModelFile, Value, shown
+from server.model_file.catalogue import MAPPING, TESTING
+from server.model_file.shapes import (
+    Chapter,
+    Grid,
+    ModelFile,
+    Told,
+    in_column,
+    lacking,
+    shown,
+)
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|#~])")
 """What Markdown would take for its own; names in plans and facts are chosen by others."""
@@ -38,10 +46,7 @@ def _parts(file: ModelFile) -> Iterator[str]:
     for chapter in file.chapters.values():
         yield from _chapter(chapter)
     yield "## Validation"
-    yield (
-        "What the run's records say to each test. Bounds are the program's own unless the owner set"
-        " them; no regulator set any. A bound is passed when noise alone may explain the rest."
-    )
+    yield TESTING
     yield _table(
         ("test", "asks", "outcome", "found", "held to"),
         [
@@ -59,9 +64,12 @@ def _parts(file: ModelFile) -> Iterator[str]:
         "Nothing." if not file.missing else "Facts that no record tells, and what would tell them."
     )
     if file.missing:
-        titles = {key: chapter.title for key, chapter in file.chapters.items()}
-        rows = [_told(titles[one.chapter], one.label, one.remedy) for one in file.missing]
-        yield _table(("chapter", "fact", "needs"), rows)
+        rows = [
+            _told(chapter.title, ", ".join(labels), remedy)
+            for chapter in file.chapters.values()
+            for remedy, labels in lacking(chapter)
+        ]
+        yield _table(("chapter", "facts", "need"), rows)
     yield "## Which rule each chapter serves"
     yield MAPPING
     rules = [_told(one.title, one.rules.us, one.rules.eu) for one in file.chapters.values()]
@@ -80,23 +88,22 @@ def _chapter(chapter: Chapter) -> Iterator[str]:
     yield told(chapter.words)
     lines, grids = list[str](), list[str]()
     for fact in chapter.facts.values():
+        if not isinstance(fact, Told):
+            continue
         head = f"**{told(fact.label)}**"
-        if isinstance(fact, Missing):
-            lines.append(f"- {head}: *missing*; needs {told(fact.remedy)}")
-        elif isinstance(fact.value, Grid):
-            rows = [_told(*map(shown, row)) for row in fact.value.rows]
-            grids += [head, _table(_told(*fact.value.columns), rows)]
-        else:
-            lines.append(f"- {head}: {_value(fact.value)}")
+        match fact.value:
+            case Grid() as grid:
+                rows = [_told(*map(in_column, row)) for row in grid.rows]
+                grids += [head, _table(_told(*grid.columns), rows)]
+            case tuple() as items:
+                lines += [f"- {head}:", *(f"  - {told(item)}" for item in items)]
+            case value:
+                lines.append(f"- {head}: {told(shown(value))}")
+    for remedy, labels in lacking(chapter):
+        lines.append(f"- *missing*: {told(', '.join(labels))}; needs {told(remedy)}")
     if lines:
         yield "\n".join(lines)
     yield from grids
-
-
-def _value(value: Value) -> str:
-    if isinstance(value, tuple):
-        return "".join(f"\n  - {told(one)}" for one in value)
-    return told("" if isinstance(value, Grid) else shown(value))
 
 
 def _told(*cells: str) -> tuple[str, ...]:

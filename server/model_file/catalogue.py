@@ -9,7 +9,7 @@ from typing import Final
 
 from server.model_file.shapes import Rules
 
-OWNER: Final = "say it in the file of --facts"
+OWNER: Final = "its owner's word, in the file of --facts"
 EVALUATED: Final = "an evaluation: let the run finish one"
 FINISHED: Final = "the end of the run: resume it, or let it finish"
 JOURNAL: Final = "a journal: a deployed run keeps one, fedprune-server start"
@@ -23,6 +23,16 @@ UNPRUNED: Final = "fedprune-sim run of the plan with pruning.sparsity = 0, then 
 AUDITED: Final = "fedprune-sim audit PLAN --out DIR, then --audit DIR"
 WRITTEN: Final = "the run's own file: restore it"
 INSTALLED: Final = "an installed fedprune (make setup), or a release, which keeps it with the model"
+
+BLIND: Final = 0.05
+"""What noise may hide of a fall, a gap or an error, two standard deviations of it, in a pass."""
+
+TESTING: Final = (
+    "What the run's records say to each test. Bounds are the program's own unless the owner set"
+    " them; no regulator set any. What lies beyond a bound by no more than noise explains passes,"
+    f" unless the noise hides more than {BLIND:g}: then nobody has seen whether it holds, and it"
+    " needs attention. What could not be tested names what it needs."
+)
 
 MAPPING: Final = (
     "Which chapter serves which rule, for whoever files it. It is a mapping, not legal advice, and"

@@ -107,9 +107,9 @@ def _group_steps(run: RunFiles) -> Grid | None:
     for row in seen:
         named.setdefault(row["group"], {})[int(row["round"])] = row
     rows = tuple(
-        (name, *(_pair(by[first])), *(_pair(by[last])), auc_of(by[last]) - auc_of(by[first]))
+        (name, *before, *after, _less(after[0], before[0]))
         for name, by in named.items()
-        if first in by and last in by
+        for before, after in [(_pair(by.get(first)), _pair(by.get(last)))]
     )
     rounds = (head for at in (first, last) for head in (f"round {at}", f"round {at}, sd"))
     heads = ("group", *rounds, "difference")
@@ -139,5 +139,5 @@ def _less(new: float | None, old: float | None) -> float | None:
     return None if new is None or old is None else new - old
 
 
-def _pair(row: Cells) -> tuple[float, float]:
-    return auc_of(row), auc_of(row, "_sd")
+def _pair(row: Cells | None) -> tuple[float | None, float | None]:
+    return (None, None) if row is None else (auc_of(row), auc_of(row, "_sd"))

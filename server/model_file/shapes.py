@@ -124,8 +124,17 @@ class ModelFile(_Frozen):
                     yield Lacking(chapter=name, key=key, label=fact.label, remedy=fact.remedy)
 
 
+def lacking(chapter: Chapter) -> list[tuple[str, list[str]]]:
+    """Return what a chapter's missing facts need, each with the labels of those that need it."""
+    found: dict[str, list[str]] = {}
+    for fact in chapter.facts.values():
+        if isinstance(fact, Missing):
+            found.setdefault(fact.remedy, []).append(fact.label)
+    return list(found.items())
+
+
 def shown(cell: Cell) -> str:
-    """Return a value as people read it, alike on paper and page."""
+    """Return a fact's value as people read it, alike on paper and page."""
     match cell:
         case None:
             return ""
@@ -136,3 +145,9 @@ def shown(cell: Cell) -> str:
         case float():
             return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
     return cell
+
+
+def in_column(cell: Cell) -> str:
+    """Return a table's cell as people read it: numbers of a column have as many digits."""
+    fits = isinstance(cell, float) and (cell == 0 or 1e-3 <= abs(cell) < 1000)
+    return f"{cell:.4f}" if fits else shown(cell)

@@ -1,24 +1,32 @@
 """What a validator looks at: the tests, then each chapter with its figures and tables."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
 from server.evaluation import CONFIDENCE
-from server.model_file.catalogue import MAPPING
+from server.model_file.catalogue import MAPPING, TESTING
 from server.model_file.found import last_counts, last_metric
 from server.model_file.records import Records
-from server.model_file.shapes import Chapter, Check, Grid, Missing, ModelFile, Told, Value, shown
+from server.model_file.shapes import (
+    Chapter,
+    Check,
+    Grid,
+    ModelFile,
+    Told,
+    in_column,
+    lacking,
+    shown,
+)
 from server.model_file.study import Study
 from server.model_file.watching import ROWS, SHIFTED, bands_of, falls, index_bound
 from server.report import quality
 from server.report.shapes import Bars, Card, Chart, Figure, Section, Series, Table
 
-BEGINNING = (
-    "Bounds are the program's own unless the owner set them; no regulator set any. A bound is"
-    " passed when noise alone may explain the rest. What could not be tested names what it needs."
-)
+DRAWN = {"figures", "models", "fall", "stability_index"}
+"""Facts that stand as the tables of their chapter's figures, where it has some."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +51,7 @@ def page_of(file: ModelFile, records: Records) -> Page:
         lead=file.lead,
         warnings=file.warnings,
         cards=tuple(_cards(file)),
-        beginning=BEGINNING,
+        beginning=TESTING,
         checks=tuple(file.checks.values()),
         sections=(*sections, _missing(file), _rules(file)),
     )
@@ -62,51 +70,58 @@ def figures_of(records: Records) -> dict[str, tuple[Figure, ...]]:
     return {key: figures for key, figures in found.items() if figures}
 
 
-def _cards(file: ModelFile) -> list[Card]:
-    said = {"pass": "tests passed", "attention": "need attention", "missing": "not made"}
-    cards = [
-        Card(words, str(file.count(outcome)), f"of {len(file.checks)}")  # type: ignore[arg-type]
-        for outcome, words in said.items()
-    ]
-    cards.append(Card("facts missing", str(len(file.missing)), "named at the end"))
-    for chapter, key, name in (
-        ("performance", "metrics", "ROC-AUC"),
-        ("pruning", "sparsity", "weights gone"),
-        ("privacy", "spent_epsilon", "epsilon spent"),
-    ):
-        value = file.told(chapter, key)
-        if isinstance(value, Grid):
-            _, number, sd = value.rows[0]
-            told, beside = shown(number), f"sd of noise {shown(sd)}" if sd else ""
-        else:
-            share = isinstance(value, float) and key == "sparsity"
-            told = f"{value:.1%}" if share else "unknown" if value is None else _text(value)
-            beside = ""
-        cards.append(Card(name, told, beside))
-    return cards
+def _cards(file: ModelFile) -> Iterator[Card]:
+    whole = f"of {len(file.checks)}"
+    yield Card("tests passed", str(file.count("pass")), whole)
+    yield Card("need attention", str(file.count("attention")), whole)
+    yield Card("not made", str(file.count("missing")), whole)
+    yield Card("facts missing", str(len(file.missing)), "named at the end")
+    metrics = file.told("performance", "metrics")
+    if isinstance(metrics, Grid):
+        _, value, sd = metrics.rows[0]
+        yield Card("ROC-AUC", in_column(value), f"sd of noise {in_column(sd)}" if sd else "")
+    sparsity = file.told("pruning", "sparsity")
+    if isinstance(sparsity, float):
+        yield Card("weights gone", f"{sparsity:.1%}", "")
+    epsilon = file.told("privacy", "spent_epsilon")
+    if isinstance(epsilon, float | str):
+        yield Card("epsilon spent", shown(epsilon), "")
 
 
 def _section(chapter: Chapter, figures: tuple[Figure, ...]) -> Section:
-    facts, tables, lacking = list[tuple[str, str]](), list[Table](), dict[str, list[str]]()
-    for fact in chapter.facts.values():
-        if isinstance(fact, Missing):
-            lacking.setdefault(fact.remedy, []).append(fact.label)
-        elif isinstance(fact, Told) and isinstance(fact.value, Grid):
-            tables.append(_table(fact.label, fact.value))
-        else:
-            facts.append((fact.label, _text(fact.value)))
-    # Figures bring their own tables: the chapter's are what they are not.
-    missing = tuple(f"{', '.join(labels)}: needs {remedy}." for remedy, labels in lacking.items())
-    return Section(chapter.title, (chapter.words,), tuple(facts), tuple(tables), figures, missing)
+    facts, lists = list[tuple[str, str]](), list[tuple[str, tuple[str, ...]]]()
+    tables = list[Table]()
+    for key, fact in chapter.facts.items():
+        if not isinstance(fact, Told):
+            continue
+        match fact.value:
+            case Grid() as grid:
+                # Beneath a figure stands its own table.
+                if not (figures and key in DRAWN):
+                    tables.append(_table(fact.label, grid))
+            case tuple() as items:
+                lists.append((_begun(fact.label), items))
+            case value:
+                facts.append((fact.label, shown(value)))
+    return Section(
+        chapter.title,
+        (chapter.words,),
+        tuple(facts),
+        tuple(tables),
+        figures,
+        tuple(f"{', '.join(labels)}: needs {remedy}." for remedy, labels in lacking(chapter)),
+        lists=tuple(lists),
+    )
 
 
-def _text(value: Value) -> str:
-    return "; ".join(value) if isinstance(value, tuple) else shown(value)  # type: ignore[arg-type]
+def _begun(title: str) -> str:
+    return title[0].upper() + title[1:]
 
 
 def _table(title: str, grid: Grid) -> Table:
-    rows = tuple(tuple(shown(cell) for cell in row) for row in grid.rows)
-    return Table(title[0].upper() + title[1:], grid.columns, rows)
+    rows = tuple(tuple(map(in_column, row)) for row in grid.rows)
+    words = any(isinstance(cell, str) for row in grid.rows for cell in row[1:])
+    return Table(_begun(title), grid.columns, rows, words)
 
 
 def _missing(file: ModelFile) -> Section:
@@ -118,7 +133,7 @@ def _missing(file: ModelFile) -> Section:
 def _rules(file: ModelFile) -> Section:
     rows = tuple((one.title, one.rules.us, one.rules.eu) for one in file.chapters.values())
     heads = ("chapter", "US model risk guidance", "EU AI Act")
-    table = Table("Chapters and rules", heads, rows)
+    table = Table("Chapters and rules", heads, rows, True)
     return Section("Which rule each chapter serves", (MAPPING,), tables=(table,))
 
 
