@@ -10,10 +10,13 @@ from server.model_file.records import NOTHING_BESIDE, Beside, Records, read_reco
 from server.model_file.shapes import ModelFile
 from server.model_file.story import file_of
 from server.model_file.validation import page_of
-from server.report.page import FEW, rendered
+from server.report.page import rendered
 from server.tables import CARD, CARD_FACTS, VALIDATION_PAGE
 
 HERE = Path(__file__).parent
+
+FEW = 40
+"""Rows up to which a table is shown at once; paper shows no other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,5 +149,5 @@ def shown(cell: Cell) -> str:
 
 def in_column(cell: Cell) -> str:
     """Return a table's cell as people read it: numbers of a column have as many digits."""
-    fits = isinstance(cell, float) and (cell == 0 or 1e-3 <= abs(cell) < 1000)
+    fits = isinstance(cell, float) and (cell == 0 or 5e-5 <= abs(cell) < 1000)
     return f"{cell:.4f}" if fits else shown(cell)

@@ -28,6 +28,9 @@ from server.report.shapes import Bars, Card, Chart, Figure, Section, Series, Tab
 DRAWN = {"figures", "models", "fall", "stability_index"}
 """Facts that stand as the tables of their chapter's figures, where it has some."""
 
+LINE = 80
+"""Characters up to which a list stands on one line."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
@@ -99,8 +102,10 @@ def _section(chapter: Chapter, figures: tuple[Figure, ...]) -> Section:
                 # Beneath a figure stands its own table.
                 if not (figures and key in DRAWN):
                     tables.append(_table(fact.label, grid))
-            case tuple() as items:
+            case tuple() as items if len(told := ", ".join(items)) > LINE:
                 lists.append((_begun(fact.label), items))
+            case tuple() as items:
+                facts.append((fact.label, told))
             case value:
                 facts.append((fact.label, shown(value)))
     return Section(
@@ -125,15 +130,19 @@ def _table(title: str, grid: Grid) -> Table:
 
 
 def _missing(file: ModelFile) -> Section:
-    rows = tuple((file.chapters[one.chapter].title, one.label, one.remedy) for one in file.missing)
-    table = Table("Facts that no record tells", ("chapter", "fact", "needs"), rows)
+    rows = tuple(
+        (chapter.title, ", ".join(labels), remedy)
+        for chapter in file.chapters.values()
+        for remedy, labels in lacking(chapter)
+    )
+    table = Table("Facts that no record tells", ("chapter", "facts", "need"), rows, words=True)
     return Section("What is missing", tables=(table,) * bool(rows))
 
 
 def _rules(file: ModelFile) -> Section:
     rows = tuple((one.title, one.rules.us, one.rules.eu) for one in file.chapters.values())
     heads = ("chapter", "US model risk guidance", "EU AI Act")
-    table = Table("Chapters and rules", heads, rows, True)
+    table = Table("Chapters and rules", heads, rows, words=True)
     return Section("Which rule each chapter serves", (MAPPING,), tables=(table,))
 
 
