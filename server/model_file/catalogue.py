@@ -21,7 +21,7 @@ GROUPED: Final = "evaluation.groups or evaluation.pools in the plan of another r
 BASELINES: Final = "fedprune-sim run PLAN with its baselines, or fedprune-sim compare"
 UNPRUNED: Final = "fedprune-sim run of the plan with pruning.sparsity = 0, then --dense DIR"
 AUDITED: Final = "fedprune-sim audit PLAN --out DIR, then --audit DIR"
-WRITTEN: Final = "the run's own file: restore it"
+ALWAYS: Final = "nothing: every run tells it"
 INSTALLED: Final = "an installed fedprune (make setup), or a release, which keeps it with the model"
 
 BLIND: Final = 0.05
@@ -51,7 +51,7 @@ class Slot:
 
     key: str
     label: str
-    remedy: str = WRITTEN
+    remedy: str = ALWAYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,12 @@ def test_numbers_are_shown_as_people_read_them() -> None:
 
 @pytest.mark.parametrize(
     ("columns", "rows"),
-    [(("a", "a"), ()), (("a", "b"), (("x",),)), (("a",), (("x", 1),)), (("a",), ((float("nan"),),))],
+    [
+        (("a", "a"), ()),
+        (("a", "b"), (("x",),)),
+        (("a",), (("x", 1),)),
+        (("a",), ((float("nan"),),)),
+    ],
 )
 def test_a_table_that_is_none_is_refused(columns: tuple[str, ...], rows: Any) -> None:
     with pytest.raises(ValidationError):

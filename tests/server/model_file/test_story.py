@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from server.model_file.catalogue import CHAPTERS, OWNER, RELEASED
+from server.model_file.catalogue import ALWAYS, CHAPTERS, OWNER, RELEASED
 from server.model_file.checks import TESTS
 from server.model_file.owner import OwnerFacts, Thresholds, read_owner
 from server.model_file.shapes import Grid, Missing, ModelFile
@@ -138,6 +138,7 @@ def test_without_a_bill_in_the_folder_it_is_of_this_machine_or_missing(
 def test_a_run_that_just_began_tells_its_plan_and_names_the_rest(tmp_path: Path) -> None:
     file = made(write_run(tmp_path, small_plan(), rounds=0))
     assert missing(file) >= EVALUATED | GROUPED | {"pruning.steps", "identity.model_hash"}
+    assert ALWAYS not in {one.remedy for one in file.missing}
     assert file.told("privacy", "planned_epsilon") == 1.0
     assert file.told("data", "inputs") == 4
     known = file.told("limits", "known")
