@@ -16,7 +16,9 @@ def model_file(  # noqa: PLR0913, PLR0917  (a command's options are its paramete
     ] = None,
     seeds: Annotated[
         Path | None,
-        typer.Option(help="Directory of a comparison, or of a run a seed, of the same plan."),
+        typer.Option(
+            "--other-seeds", help="Directory of a comparison, or of a run a seed, of the same plan."
+        ),
     ] = None,
     dense: Annotated[
         Path | None, typer.Option(help="Directory of a run of the same plan, unpruned.")

@@ -51,8 +51,8 @@ def test_discrimination_is_held_to_the_owners_bound(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rival", ["dense", "logistic"])
 def test_a_rival_may_be_better_by_the_plans_tolerance(tmp_path: Path, rival: str) -> None:
-    near = write_simulated(tmp_path / "near", **{f"auc_{rival}": 0.884})
-    far = write_simulated(tmp_path / "far", **{f"auc_{rival}": 0.9})
+    near = write_simulated(tmp_path / "near", PLAN, **{f"auc_{rival}": 0.884})
+    far = write_simulated(tmp_path / "far", PLAN, **{f"auc_{rival}": 0.9})
     assert check(near, rival).outcome == "pass"
     assert check(far, rival).outcome == "attention"
     bounds = facts(tmp_path, "[thresholds]\nloss = 0.03")

@@ -16,6 +16,7 @@ from server.report.files import read_run
 from simulations.cli import app, main
 from tests.cards import FACTS, write_seeds, write_simulated
 from tests.commands import invoke, trial_file
+from tests.reports import write_run
 from tests.support import FIELDS, PROTECTED, small_plan
 
 HOSTILE = 'x<script>alert("1")</script>&$y$'
@@ -79,8 +80,6 @@ def test_same_records_same_files_whatever_stood_there(tmp_path: Path) -> None:
 
 
 def test_a_run_under_way_has_its_model_file(tmp_path: Path) -> None:
-    from tests.reports import write_run
-
     for rounds in (0, 1, 3):
         run = write_run(tmp_path / str(rounds), small_plan(), rounds)
         assert [path.name for path in write_model_file(run).paths] == [*FILES]

@@ -38,8 +38,8 @@ def run_of(federation: Federation) -> Path:
     return federation.server / "runs" / RUN
 
 
-def test_a_deployed_run_ends_with_its_model_file(_offered: Federation) -> None:
-    folder = run_of(_offered)
+def test_a_deployed_run_ends_with_its_model_file(offered: Federation) -> None:
+    folder = run_of(offered)
     assert all((folder / name).is_file() for name in (CARD, CARD_FACTS, VALIDATION_PAGE))
     found = json.loads((folder / CARD_FACTS).read_text())
     # The release came later: only who writes the file anew tells of it.

@@ -97,7 +97,7 @@ def test_of_a_complete_run_nothing_is_missing_but_its_release(complete: Path) ->
     ("taken", "lacks", "needs"),
     [
         ("facts.toml", OWNED, "--facts"),
-        ("seeds", {"stability.seeds", "stability.models", "stability.by_seed"}, "--seeds"),
+        ("seeds", {"stability.seeds", "stability.models", "stability.by_seed"}, "--other-seeds"),
         ("audit", {"privacy.audit"}, "--audit"),
         ("dense", {"pruning.dense"}, "--dense"),
         ("run/summary.json", {"pruning.rivals"}, "fedprune-sim"),

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_bands_hold_all_rows_and_none_too_few() -> None:
     assert sum(band.rows for band in bands) == pytest.approx(histogram(500.0).sum())
     assert sum(band.positives for band in bands) == pytest.approx(histogram(500.0)[10:].sum())
     assert (bands[0].low, bands[-1].high) == (0, 1)
-    assert all(one.high == other.low for one, other in zip(bands, bands[1:], strict=False))
+    assert all(one.high == other.low for one, other in pairwise(bands))
     whole = sum(band.rows for band in bands)
     assert all(band.rows >= LEAST_SHARE * whole for band in bands)
     assert len(bands) < 10
