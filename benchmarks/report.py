@@ -1,4 +1,4 @@
-"""How long does the report of a long run of many institutions take, and how large is it?
+"""How long do report and model file of a long run of many institutions take; how large are they?
 
 The run's directory is written by the record that deployed runs have: 300 rounds of 50
 institutions, groups and pools counted apart, a journal with everybody's name. What is in it is
@@ -26,10 +26,17 @@ from common.segments import TEST, VALIDATION, count_names, counting_noise, evalu
 from server.model import GlobalModel
 from server.record import RunRecord
 from server.rounds import RoundReport, initial_model
-from server.tables import REPORT
+from server.tables import REPORT, VALIDATION_PAGE
 
 ROUNDS, INSTITUTIONS = 300, 50
-BARS = {"report_seconds": 3.0, "report_megabytes": 1.5}
+BARS = {
+    "report_seconds": 3.0,
+    "report_megabytes": 1.5,
+    "model_file_seconds": 3.0,
+    "model_file_megabytes": 1.0,
+}
+PAGES = {"report": REPORT, "model-file": VALIDATION_PAGE}
+"""Commands, and the page that each writes."""
 
 
 def plan_of(rounds: int, institutions: int) -> Plan:
@@ -103,13 +110,13 @@ def write_run(directory: Path, rounds: int = ROUNDS, institutions: int = INSTITU
     record.close()
 
 
-def measure(directory: Path) -> tuple[float, float]:
-    """Report in a process of its own; return its seconds, and those of the processor."""
-    (directory / REPORT).unlink()
+def measure(directory: Path, command: str) -> tuple[float, float]:
+    """Write in a process of its own; return its seconds, and those of the processor."""
+    (directory / PAGES[command]).unlink()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     subprocess.run(  # noqa: S603  (this interpreter, our own command)
-        [sys.executable, "-m", "simulations.cli", "report", str(directory)],
+        [sys.executable, "-m", "simulations.cli", command, str(directory)],
         check=True,
         capture_output=True,
     )
@@ -123,13 +130,16 @@ def reporting(turns: int = 3) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
         write_run(place)
-        times = [measure(place) for _ in range(turns)]
-        size = (place / REPORT).stat().st_size
-    return {
-        "report_seconds": min(took for took, _ in times),
-        "report_processor_seconds": min(used for _, used in times),
-        "report_megabytes": size / 1e6,
-    }
+        figures = dict[str, float]()
+        for command, page in PAGES.items():
+            times = [measure(place, command) for _ in range(turns)]
+            name = command.replace("-", "_")
+            figures |= {
+                f"{name}_seconds": min(took for took, _ in times),
+                f"{name}_processor_seconds": min(used for _, used in times),
+                f"{name}_megabytes": (place / page).stat().st_size / 1e6,
+            }
+    return figures
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from common.plan import Plan, load_plan
 from common.segments import evaluation_rounds, require_releasable, sensitivity
 from server import backup_cli, founding_cli, release_cli, trail_cli
 from server.live_cli import dashboard
+from server.model_file.cli import model_file
 from server.operate_cli import add_commands
 from server.report.cli import report
 
@@ -19,6 +20,7 @@ app = new_app("The central bank's end of a federation.", "fedprune-server")
 for command in (*founding_cli.COMMANDS, *backup_cli.COMMANDS):
     app.command()(command)
 app.command()(report)
+app.command()(model_file)
 add_commands(app)
 app.command()(dashboard)
 app.add_typer(trail_cli.app, name="audit")

@@ -34,6 +34,7 @@ from server.aggregation import Step
 from server.checkpoint import Checkpoint
 from server.journal import AUDIT, JOURNAL, Event, Journal, line_of
 from server.model import GlobalModel
+from server.model_file.page import write_model_file
 from server.report.page import write_report
 from server.rounds import RoundReport, lose_round
 from server.store import RunStore, model_bytes, rows_of, tables_of
@@ -170,11 +171,12 @@ class RunRecord:
         self._store.finish(model)
         if model.round > self._plan.training.rounds:
             self._journal.append(self._line("finished", round=model.round))
-        try:
-            write_report(self._directory)
-        except Exception:
-            # A picture that fails must not take back a run of weeks; its command says more.
-            log.exception("%s: the report could not be written", self._directory)
+        for what, write in (("report", write_report), ("model file", write_model_file)):
+            try:
+                write(self._directory)
+            except Exception:
+                # A picture that fails must not take back a run of weeks; its command says more.
+                log.exception("%s: the %s could not be written", self._directory, what)
 
     def _save(self, model: GlobalModel, line: bytes) -> None:
         checkpoint = Checkpoint(

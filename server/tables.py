@@ -69,5 +69,8 @@ FACTS = "facts.json"
 REPORT = "report.html"
 """What people look at."""
 
+CARD, CARD_FACTS, VALIDATION_PAGE = "model-card.md", "model-card.json", "validation.html"
+"""The model file: for people, for machines, for who validates the model."""
+
 MODEL = "model.safetensors"
 """The model so far, in the plan's shapes, with its mask."""

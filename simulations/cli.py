@@ -22,6 +22,7 @@ from common.console import (
     warn,
 )
 from common.facts import warnings_of
+from server.model_file.cli import model_file
 from server.report.cli import report
 from simulations import options
 from simulations.audit_cli import audit
@@ -37,6 +38,7 @@ app.command()(audit)
 app.command()(compare)
 app.command()(tune)
 app.command()(report)
+app.command()(model_file)
 
 
 @app.command()

@@ -13,13 +13,23 @@ from common.export.forms import COMPACT
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
 from server.journal import JOURNAL
-from server.tables import COLUMNS_OF, FACTS, MODEL, REPORT, SHRINKAGE
+from server.tables import (
+    CARD,
+    CARD_FACTS,
+    COLUMNS_OF,
+    FACTS,
+    MODEL,
+    REPORT,
+    SHRINKAGE,
+    VALIDATION_PAGE,
+)
 
 LOCK = ".lock"
 MODELS = (MODEL, ONNX, SPARSE, COMPACT, SHRINKAGE, FACTS)
 COMPARED = ("compare.csv", "compare.json", "compare.html", "recommended.toml", "tune.json")
 RESULTS = (
-    *("summary.json", "plan.toml", "curves.svg", "audit.json", JOURNAL, REPORT),
+    *("summary.json", "plan.toml", "curves.svg", "audit.json", JOURNAL),
+    *(REPORT, CARD, CARD_FACTS, VALIDATION_PAGE),
     *COLUMNS_OF,
     *MODELS,
     *COMPARED,

@@ -9,6 +9,7 @@ from rich.progress import Progress
 from common.console import errors, progress_bars
 from common.segments import VALIDATION
 from server.model import GlobalModel
+from server.model_file.page import write_model_file
 from server.report.page import write_report
 from server.rounds import RoundReport
 from server.store import RunStore
@@ -75,6 +76,7 @@ def execute(  # noqa: PLR0913  (what a run may vary)
     }
     write_results(directory, summary, curves(rounds_of(directory), summary))
     write_report(directory)
+    write_model_file(directory)
     return summary
 
 

@@ -57,7 +57,7 @@ SUMMARY: dict[str, type] = {
 }
 FILES = {
     *("summary.json", "rounds.csv", "counts.csv", "plan.toml", "curves.svg", ".lock"),
-    *("facts.json", "report.html"),
+    *("facts.json", "report.html", "model-card.md", "model-card.json", "validation.html"),
     *("model.safetensors", "compact.safetensors", "model.onnx", "model.sparse", "shrinkage.json"),
 }
 

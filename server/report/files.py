@@ -22,12 +22,15 @@ from common.plan import Plan, load_plan
 from common.pruning.masks import Mask, unpack_mask
 from server.journal import JOURNAL
 from server.report.shapes import Array
-from server.tables import COUNTS_TABLE, FACTS, GROUPS, MODEL, REPORT, ROUNDS, SHRINKAGE
+from server.tables import CARD_FACTS, COUNTS_TABLE, FACTS, GROUPS, MODEL, ROUNDS, SHRINKAGE
 
 SUMMARY, PLAN = "summary.json", "plan.toml"
 
 HASHED = ("onnx", "safetensors", "sparse", "toml", "csv", "json", "jsonl")
-"""Ends of the files whose hashes a report names, but for the checkpoint, which goes on."""
+"""Ends of the files whose hashes a report names, but for the checkpoint, which goes on.
+
+What is told of a run is no part of the run.
+"""
 
 WORDS = {"part", "group"}
 """Columns of the tables that hold no numbers."""
@@ -63,6 +66,7 @@ class RunFiles:
     rounds: tuple[Cells, ...]
     groups: tuple[Cells, ...]
     counted: tuple[Counted, ...]
+    began: Mapping[str, Any]
     survivors: Mapping[int, tuple[str, ...]]
     summary: Mapping[str, Any]
     shrinkage: Mapping[str, Mapping[str, Any]]
@@ -110,21 +114,23 @@ def read_run(directory: Path) -> RunFiles:
         rounds=_table(directory / ROUNDS),
         groups=_table(directory / GROUPS),
         counted=_counted(directory / COUNTS_TABLE),
+        began=next((one for one in events if one.get("event") == "began"), {}),
         survivors={one["round"]: tuple(one["survivors"]) for one in events if "survivors" in one},
-        summary=_object(directory / SUMMARY),
-        shrinkage=_object(directory / SHRINKAGE),
-        facts=_object(directory / FACTS),
+        summary=json_of(directory / SUMMARY),
+        shrinkage=json_of(directory / SHRINKAGE),
+        facts=json_of(directory / FACTS),
         model=_weights(directory / MODEL, plan),
         hashes={
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(directory.iterdir())
-            if path.suffix[1:] in HASHED and path.stem != "checkpoint" and path.name != REPORT
+            if path.suffix[1:] in HASHED and path.stem != "checkpoint" and path.name != CARD_FACTS
         },
     )
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Put what is wrong with a run's file into one `ConfigError` line."""
     try:
         yield
     except (ValueError, KeyError, TypeError, SafetensorError, ProtocolError) as error:
@@ -137,7 +143,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _table(path: Path) -> tuple[Cells, ...]:
     if not path.is_file():
         return ()
-    with _reading(path), path.open(newline="", encoding="utf-8") as file:
+    with reading(path), path.open(newline="", encoding="utf-8") as file:
         rows = tuple(csv.DictReader(file))
         for row in rows:
             # A row with too many cells has None as a key, one with too few has it as a cell.
@@ -148,10 +154,11 @@ def _table(path: Path) -> tuple[Cells, ...]:
         return rows
 
 
-def _object(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """Return a file's JSON object; an empty one where there is no file."""
     if not path.is_file():
         return {}
-    with _reading(path):
+    with reading(path):
         return dict(json.loads(path.read_bytes()))
 
 
@@ -159,7 +166,7 @@ def _events(path: Path) -> list[dict[str, Any]]:
     """Return the journal's whole lines; the last may still be written."""
     if not path.is_file():
         return []
-    with _reading(path):
+    with reading(path):
         text = path.read_bytes()
         return [dict(json.loads(line)) for line in text[: text.rfind(b"\n") + 1].splitlines()]
 
@@ -167,7 +174,7 @@ def _events(path: Path) -> list[dict[str, Any]]:
 def _counted(path: Path) -> tuple[Counted, ...]:
     by_release: dict[tuple[str, str, str], list[Cells]] = {}
     rows = _table(path)
-    with _reading(path):
+    with reading(path):
         for row in rows:
             by_release.setdefault((row["round"], row["part"], row["group"]), []).append(row)
         return tuple(
@@ -186,7 +193,7 @@ def _weights(path: Path, plan: Plan) -> Weights | None:
     if not path.is_file():
         return None
     layout = layout_of(plan.model, plan.schema_.width)
-    with _reading(path):
+    with reading(path):
         tensors = load(path.read_bytes())
         mask = unpack_mask(tensors["mask"].tobytes(), layout.size)
         flat = [tensors[entry.name].reshape(entry.shape).ravel() for entry in layout.entries]

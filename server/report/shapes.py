@@ -11,11 +11,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as they are shown; the first of each row is its head."""
+    """Cells as they are shown; the first of each row is its head. Those of ``words`` may break."""
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    words: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +94,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Section:
-    """A part of the report; ``missing`` names what nobody recorded."""
+    """A part of the report; ``missing`` names what nobody recorded, ``lists`` have a title."""
 
     title: str
     words: tuple[str, ...] = ()
@@ -102,6 +103,7 @@ class Section:
     figures: tuple[Figure, ...] = ()
     missing: tuple[str, ...] = ()
     texts: tuple[Text, ...] = ()
+    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,6 +25,10 @@ from common.schema import FeatureSchema
 from common.sections import REGISTRIES
 from common.trail.events import EVENTS
 from server.home import Settings
+from server.model_file.catalogue import CHAPTERS, TESTING
+from server.model_file.checks import TESTS
+from server.model_file.owner import OwnerFacts
+from server.model_file.shapes import FORMAT
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference"
 NOTE = "Made from the code by `make docs`: change the code, not this page."
@@ -38,6 +42,7 @@ def pages() -> dict[str, str]:
         "settings.md": _settings(),
         "events.md": _events(),
         "errors.md": _errors(),
+        "model-file.md": _model_file(),
     }
 
 
@@ -244,6 +249,26 @@ def _errors() -> str:
         for depth, kind in _tree(FedpruneError, 0)
     ]
     return _page("Errors", lead, _table(("error", "exit", "told", "when"), rows))
+
+
+def _model_file() -> str:
+    lead = (
+        "What every [model file](../model-file.md) holds. In `model-card.json` a fact stands at"
+        " `chapters.CHAPTER.facts.KEY`: `state` is `told`, with a `value` (text, number, list, or a"
+        " table of `columns` and `rows`), or `missing`, with the `remedy`. `missing` lists those"
+        f" once more, `checks` has the tests. `format` is {FORMAT}, and is raised whenever a reader"
+        " of the last one would misread it."
+    )
+    parts = []
+    for part in CHAPTERS:
+        rows = [(f"`{slot.key}`", slot.label, slot.remedy) for slot in part.slots]
+        parts += [f"## `{part.key}`: {part.title}", part.words]
+        parts.append(_table(("key", "fact", "where it is missing, needs"), rows))
+        parts.append(f"Serves, in the US: {part.rules.us}. In the EU: {part.rules.eu}.")
+    tests = [(f"`{key}`", title, question) for key, (title, question, _) in TESTS.items()]
+    parts += ["## Tests", TESTING, _table(("key", "test", "asks"), tests)]
+    parts += _sections(OwnerFacts, "##", "FACTS.toml")
+    return _page("Model file", lead, *parts)
 
 
 def _tree(kind: type[FedpruneError], depth: int) -> Iterator[tuple[int, type[FedpruneError]]]:

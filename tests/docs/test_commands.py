@@ -1,5 +1,6 @@
 """Every command in docs/ is typed: the simulator's with fewer rounds, founding as it stands."""
 
+import json
 import re
 import runpy
 import sys
@@ -112,6 +113,17 @@ def test_the_researchers_guide_and_the_model_files(
     told = re.findall(r"^\| `([\w.]+)` \|", (DOCS / "model-files.md").read_text(), re.MULTILINE)
     assert told
     assert all((tmp_path / "runs/loans" / name).is_file() for name in told)
+
+
+@pytest.mark.timeout(900)
+def test_the_model_owners_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    *_, written = type_all(blocks_of(DOCS / "model-file.md"))
+    page = tmp_path / "runs" / "seeds" / "0" / "validation.html"
+    assert str(page.relative_to(tmp_path)) in written.out
+    found = json.loads(page.with_name("model-card.json").read_text())
+    lacks = {f"{one['chapter']}.{one['key']}" for one in found["missing"]}
+    assert not lacks & {"stability.models", "pruning.dense", "privacy.audit", "purpose.owner"}
 
 
 def test_the_founding_of_three_banks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,8 @@ TYPED = {
     ),
     "fedprune-server report": ("{run}", {"report", "bytes"}),
     "fedprune-sim report": ("{run}", {"report", "bytes"}),
+    "fedprune-server model-file": ("{run}", {"files", "tests", "missing"}),
+    "fedprune-sim model-file": ("{run}", {"files", "tests", "missing"}),
     "fedprune-sim compare": (
         f"{{plan}} --seeds 1 --rank exact --sparsity 0.5 {SMALL}",
         {"recommended", "table", "ranked_by", "failed", "left_out", "plan_sha256"},

@@ -33,9 +33,10 @@ FORMS = ["compact.safetensors", "model.onnx", "model.safetensors", "model.sparse
 
 @pytest.fixture(autouse=True)
 def _quick_forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the timing of the finished model and its report, which take seconds."""
+    """Leave out the timing of the finished model and what is told of it, which take seconds."""
     monkeypatch.setattr("server.store.latencies", lambda *_: {})
     monkeypatch.setattr("server.record.write_report", lambda _: None)
+    monkeypatch.setattr("server.record.write_model_file", lambda _: None)
 
 
 class Used:
@@ -304,13 +305,14 @@ def test_a_run_ends_with_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "Rounds by institution" in page
 
 
-def test_a_report_that_fails_takes_no_run_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("what", ["report", "model_file"])
+def test_a_page_that_fails_takes_no_run_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     def fail(directory: Path) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("server.record.write_report", fail)
+    monkeypatch.setattr(f"server.record.write_{what}", fail)
     Federation().run(tmp_path, SeededEntropy(0))
     assert is_finished(tmp_path)
-    assert "the report could not be written" in caplog.text
+    assert f"the {what.replace('_', ' ')} could not be written" in caplog.text

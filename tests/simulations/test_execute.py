@@ -51,6 +51,9 @@ def test_results_agree_with_the_summary(federation: Federation, tmp_path: Path) 
         "counts.csv",
         "facts.json",
         "report.html",
+        "model-card.md",
+        "model-card.json",
+        "validation.html",
     }
     shrank = shrinkage_of(tmp_path)
     assert [form.pop("latency_ms", {}).keys() for form in shrank.values()] == [
