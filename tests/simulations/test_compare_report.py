@@ -3,7 +3,6 @@ import csv
 import io
 import json
 import re
-from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -26,6 +25,7 @@ from simulations.compare_report import (
 )
 from simulations.ranking import Entry, RankBy, advise, entry_of, rank
 from tests.commands import trial_plan
+from tests.pages import Page
 
 GRID = Grid(
     (1.0, "none"),
@@ -79,21 +79,6 @@ def comparison(by: RankBy = "private", seeds: int = 3, plan: Plan | None = None)
         budgets.append(Budget(epsilon, table, advise(table, by, 0.005)))
     left_out = {"magnitude block 60 %": "sparsity <0.6> leaves & lacks"}
     return Comparison(base, tuple(range(seeds)), by, budgets, left_out, {})
-
-
-class Page(HTMLParser):
-    """Collects the tags of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -16,26 +15,12 @@ from common.errors import ConfigError
 from server.report.page import html_of, style, write_report
 from server.report.story import report_of
 from simulations.cli import app
+from tests.pages import Page
 from tests.reports import write_run
 from tests.support import FIELDS, PROTECTED, grouped_plan, small_plan
 
 START = "data:image/svg+xml;base64,"
 HOSTILE = 'x<script>alert("1")</script>&$y$'
-
-
-class Page(HTMLParser):
-    """Collects the tags of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
