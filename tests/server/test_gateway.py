@@ -214,7 +214,10 @@ class Served:
 
     def dial(self) -> ssl.SSLSocket:
         # Wrapped before it is connected: ssl leaks a socket that is reset while it wraps it.
-        link = self.trusted.wrap_socket(socket.socket(), server_hostname=self.address[0])
+        host = self.address[0]
+        plain = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # The certificate is SuperLink's own, which listens nowhere but on loopback.
+        link = self.trusted.wrap_socket(plain, server_hostname="127.0.0.1")
         link.settimeout(20)
         try:
             link.connect(self.address)
@@ -262,12 +265,15 @@ def poured(link: socket.socket, part: bytes, most: int, pause: float = 0.0) -> i
 
 
 @contextmanager
-def serving(folder: Path, most: int = 200, each: int = 64) -> Iterator[Served]:
+def serving(
+    folder: Path, most: int = 200, each: int = 64, host: str = "127.0.0.1"
+) -> Iterator[Served]:
     desk = open_desk(folder, datetime.now(UTC), SeededEntropy(0).stream("desk"))
     identity = folder / "identity.pem"
     identity.write_bytes(desk.key.read_bytes() + desk.certificate.read_bytes())
-    listening = Door(socket.create_server(("127.0.0.1", 0)), most, each)
-    served = Served(listening.getsockname(), ssl.create_default_context(cafile=desk.certificate))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = Door(socket.create_server((host, 0), family=family), most, each)
+    served = Served(listening.getsockname()[:2], ssl.create_default_context(cafile=desk.certificate))
 
     def superlink(request: httpx.Request) -> httpx.Response:
         served.heard.append(request)
@@ -296,8 +302,19 @@ def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def test_members_and_no_one_else_are_served(tmp_path: Path) -> None:
-    with serving(tmp_path) as served:
+def has_ipv6() -> bool:
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+NO_IPV6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=NO_IPV6)])
+def test_members_and_no_one_else_are_served(tmp_path: Path, host: str) -> None:
+    with serving(tmp_path, host=host) as served:
         assert served.is_well()
         length = {"content-length": "4"}
         for headers, status in ((signed(), b" 203 "), ({}, b" 401 "), (signed(OTHER), b" 401 ")):
