@@ -273,7 +273,9 @@ def serving(
     identity.write_bytes(desk.key.read_bytes() + desk.certificate.read_bytes())
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = Door(socket.create_server((host, 0), family=family), most, each)
-    served = Served(listening.getsockname()[:2], ssl.create_default_context(cafile=desk.certificate))
+    served = Served(
+        listening.getsockname()[:2], ssl.create_default_context(cafile=desk.certificate)
+    )
 
     def superlink(request: httpx.Request) -> httpx.Response:
         served.heard.append(request)
