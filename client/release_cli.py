@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,8 +17,9 @@ from common.console import HERE, AsJson, confirmed, new_app, tell, tell_json
 from common.errors import ConfigError
 from common.parsing import read_foreign
 from common.release.folder import LONGEST, MANIFEST, VERDICT, VERDICTS, WITHDRAWAL
+from common.release.kept import Kept
 from common.release.verdict import Word
-from common.release.words import manifest_facts, standing_facts
+from common.release.words import manifest_facts, release_fields, standing_facts
 from common.trail.interface import refusals_noted
 
 Home = Annotated[Path, typer.Option("--home", help="The institution's folder.")]
@@ -67,15 +68,18 @@ def validate(
 
 
 @app.command(name="list")
-def list_releases(home: Home = HERE) -> None:
+def list_releases(as_json: AsJson = False, home: Home = HERE) -> None:
     """List the releases that were received, and where each stands."""
     name, releases = open_home(home).name, Releases(home)
+    found = [releases.open(run) for run in releases.runs]
+    if as_json:
+        tell_json([_shown(releases, release) for release in found])
+        return
     table = Table("run", "release", "state", "signed off", "said here", title=name)
-    for run in releases.runs:
-        release = releases.open(run)
+    for release in found:
         own, standing = releases.verdict(release), release.standing
         table.add_row(
-            run,
+            release.manifest.run,
             str(release.manifest.number),
             standing.state,
             f"{len(standing.signed)} of {standing.quorum}",
@@ -85,9 +89,13 @@ def list_releases(home: Home = HERE) -> None:
 
 
 @app.command()
-def show(run: Run, home: Home = HERE) -> None:
+def show(run: Run, as_json: AsJson = False, home: Home = HERE) -> None:
     """Show what a release says of its model, and who has said what of it."""
-    release = Releases(home).open(run)
+    releases = Releases(home)
+    release = releases.open(run)
+    if as_json:
+        tell_json(_shown(releases, release))
+        return
     tell([*manifest_facts(release.manifest), *standing_facts(release.standing)])
     tell([("all of this", grouped(release.bundle.digest))])
 
@@ -141,6 +149,12 @@ def objection(
     _judge(home, run, mark, "objection", reason)
 
 
+def _shown(releases: Releases, release: Kept) -> dict[str, Any]:
+    own = releases.verdict(release)
+    fields = release_fields(release.manifest, release.standing)
+    return fields | {"said_here": None if own is None else own.word}
+
+
 def _judge(home: Path, run: str, mark: str, word: Word, reason: str = "") -> None:
     releases = _releases(home)
     with refusals_noted(releases.trail, f"{word} of {run}"):
@@ -157,7 +171,7 @@ def _judge(home: Path, run: str, mark: str, word: Word, reason: str = "") -> Non
 
 
 def _agreed(home: Path, run: str, word: Word) -> bool:
-    show(run, home)
+    show(run, home=home)
     return confirmed(f"Sign this {word}?")
 
 

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from common.consent.acts import Proposal
-from common.console import HERE, new_app, printable, tell
+from common.console import HERE, AsJson, new_app, printable, tell, tell_json
 from common.errors import ConfigError, FedpruneError
 from common.parsing import read_bytes
 from common.release.kept import Kept
 from common.release.manifest import Withdrawal
 from common.release.refusals import NoReleaseError
 from common.release.verdict import Verdict
-from common.release.words import manifest_facts, standing_facts
+from common.release.words import manifest_facts, release_fields, standing_facts
 from common.trail.interface import refusals_noted
 from server.founding_cli import propose
 from server.home import ServerHome
@@ -78,16 +78,19 @@ def accept(
 
 
 @app.command(name="list")
-def list_releases(home: Home = HERE) -> None:
+def list_releases(as_json: AsJson = False, home: Home = HERE) -> None:
     """List releases, and where each stands."""
     place = ServerHome(home)
+    found = [open_release(place, run) for run in released_runs(place)]
+    if as_json:
+        tell_json([release_fields(release.manifest, release.standing) for release in found])
+        return
     columns = ("run", "release", "made", "state", "signed off", "objected")
     table = Table(*columns, title=place.settings.name)
-    for run in released_runs(place):
-        release = open_release(place, run)
+    for release in found:
         standing, made = release.standing, datetime.fromtimestamp(release.manifest.made, UTC)
         table.add_row(
-            run,
+            release.manifest.run,
             str(release.manifest.number),
             f"{made:%Y-%m-%d %H:%M}",
             standing.state,
@@ -98,9 +101,12 @@ def list_releases(home: Home = HERE) -> None:
 
 
 @app.command()
-def show(run: Run, home: Home = HERE) -> None:
+def show(run: Run, as_json: AsJson = False, home: Home = HERE) -> None:
     """Show a release's manifest, who has said what of it, and who holds it."""
     release = open_release(ServerHome(home), run)
+    if as_json:
+        tell_json(release_fields(release.manifest, release.standing))
+        return
     tell([*manifest_facts(release.manifest), *standing_facts(release.standing)])
     _tell_reached(release)
 

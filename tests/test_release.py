@@ -119,6 +119,12 @@ def test_a_release_is_handed_round_signed_off_and_final_everywhere(offered: Fede
         assert "final" in shown
     listed = good(release(offered, "server", "list")).out
     assert "3 of 3" in listed
+    said = {"run": RUN, "state": "final", "quorum": 3, "signed_off": ["ash", "birch", "elm"]}
+    for name, here in (("server", {}), ("ash", {"said_here": "sign-off"}), ("cedar", {})):
+        told = json.loads(good(release(offered, name, "show", RUN, "--json")).out)
+        assert [told] == json.loads(good(release(offered, name, "list", "--json")).out)
+        assert told.items() >= (said | here).items()
+        assert told["manifest"]["run"] == RUN
     shown = good(release(offered, "server", "show", RUN)).out
     assert "not heard" in shown
     assert "holds" not in shown.partition("absent")[2]

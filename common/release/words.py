@@ -1,6 +1,7 @@
 """A release in plain words, for whoever signs, tests or uses it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from common.release.manifest import Budgets, Manifest
 from common.release.standing import Standing
@@ -41,6 +42,20 @@ def standing_facts(standing: Standing) -> Facts:
     yield "not heard", _listed(standing.silent)
     if standing.withdrawn is not None:
         yield "withdrawn", standing.withdrawn
+
+
+def release_fields(manifest: Manifest, standing: Standing) -> dict[str, Any]:
+    """Return both for programs."""
+    return {
+        "manifest": manifest.model_dump(mode="json"),
+        "run": standing.run,
+        "state": standing.state,
+        "quorum": standing.quorum,
+        "signed_off": standing.signed,
+        "objected": standing.objected,
+        "not_heard": standing.silent,
+        "withdrawn": standing.withdrawn,
+    }
 
 
 def _budgets(budgets: Budgets) -> Facts:

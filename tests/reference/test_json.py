@@ -74,8 +74,10 @@ TYPED = {
 }
 """What to type for each command with ``--json``, and what its answer, or each part, must hold."""
 
-ELSEWHERE = {"fedprune-client validate"}
-"""It needs a release, as tests/test_release.py has one."""
+ELSEWHERE = {"fedprune-client validate"} | {
+    f"fedprune-{side} release {verb}" for side in ("server", "client") for verb in ("list", "show")
+}
+"""They need a release, as tests/test_release.py has one."""
 
 CLIENT = 'name = "ash"\ndata = "table.csv"\n[ledger]\ntable = "loans"\n'
 
