@@ -92,10 +92,12 @@ def approve(
     place = open_home(home)
 
     def require_read(shown: Shown) -> None:
-        # Who names its beginning has read it.
-        if not mark:
+        def agrees() -> bool:
             _tell_charter(shown, place.name)
-        require_meant(shown.digest, mark, lambda: confirmed("Approve all of this?"))
+            return confirmed("Approve all of this?")
+
+        # Who names its beginning has read it.
+        require_meant(shown.digest, mark, agrees)
 
     with refusals_noted(place.trail, "approval"):
         place.approve(int(time.time()), require_read)

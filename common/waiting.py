@@ -11,6 +11,10 @@ SHARE = 0.2
 """The next pause, as a part of the time since something came last."""
 
 
+OBJECT_SECONDS = 0.5
+"""The longest pause between looks for an object; Flower's is 10, which a process waits to end."""
+
+
 @dataclass(slots=True)
 class Pause:
     """Pauses that grow from ``first`` to ``longest`` seconds until something comes."""
@@ -57,13 +61,14 @@ class Backoff:
 def look_again_after(pull: Callable[..., object], seconds: float) -> None:
     """Have Flower's ``pull`` look again after ``seconds`` for an object that is still on its way.
 
-    A message can be seen before its objects have come, more so by whoever looks often; Flower
-    then waits for a second, up to three times a trip, and no setting changes that.
+    Its pauses double from there to `OBJECT_SECONDS`. A message can be seen before its objects have
+    come, more so by whoever looks often; Flower then waits for a second, up to three times a trip,
+    and no setting changes that.
 
     Raises:
         TypeError: it is no such function of the Flower that is pinned.
     """
     defaults = getattr(pull, "__kwdefaults__", None) or {}
-    if "initial_backoff" not in defaults:
-        raise TypeError(f"{pull} has no initial_backoff: install the flwr that is pinned")
-    defaults["initial_backoff"] = seconds
+    if not {"initial_backoff", "backoff_cap"} <= defaults.keys():
+        raise TypeError(f"{pull} has no such pauses: install the flwr that is pinned")
+    defaults |= {"initial_backoff": seconds, "backoff_cap": OBJECT_SECONDS}

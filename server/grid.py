@@ -2,19 +2,28 @@
 
 A reply is announced before what is in it has been uploaded. Flower's grid then waits for the rest,
 three minutes if its sender has died or is hostile, and meanwhile hands out none of those that have
-come: their time runs out, and one institution costs the round of all.
+come: their time runs out, and one institution costs the round of all. One that cannot be read ends
+the run there; here it is an absence.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import copy
 from typing import Any
 
-from flwr.app import Message
+import httpx
+from flwr.app import Error, Message, Metadata
+from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.supercore.constant import SYSTEM_MESSAGE_TYPE
+from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.superlink.grid import HttpGrid
+
+log = logging.getLogger("fedprune.server")
 
 UPLOADS = 64
 """Replies that may be on their way at once; others wait for one of them."""
@@ -41,6 +50,12 @@ class _Announced:
     def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802
         # "Not found" ends Flower's attempts.
         return self._client.PullObject(request) if self._asked() else PullObjectResponse()
+
+
+def unreadable(node: int, run: int, name: str) -> Message:
+    """Return the error in place of a reply to ``name`` that nobody can read."""
+    metadata = Metadata(run, "", node, node, name, "", 0.0, 0.0, SYSTEM_MESSAGE_TYPE)
+    return make_message(metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, "unreadable"))
 
 
 class PatientGrid(HttpGrid):
@@ -76,7 +91,18 @@ class PatientGrid(HttpGrid):
     def _fetch_one(self, name: str, announced: PullAppMessagesResponse) -> Iterable[Message]:
         alone: Any = copy(self)
         alone._client = _Announced(self._runtime_client, announced, lambda: name in self._asked)
-        return HttpGrid.pull_messages(alone, [name])
+        try:
+            found = list(HttpGrid.pull_messages(alone, [name]))
+        except (RunNotRunningException, httpx.HTTPError):
+            raise
+        except Exception as error:
+            # SuperLink looks at the head of what an institution sends, and at nothing within.
+            found = []
+            log.debug("a reply cannot be read: %s", type(error).__name__)
+        # Whose reply it is, too, is what its sender says.
+        if [one.metadata.reply_to_message_id for one in found] == [name]:
+            return found
+        return [unreadable(self.node.node_id, self.run.run_id, name)]
 
     def close(self) -> None:
         """Let go of all that is on its way, and of the connection."""

@@ -375,7 +375,7 @@ def test_whoever_is_at_the_terminal_is_asked(
     fresh: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good(fresh.do("ash", "join", fresh.bundle))
-    answers = ["n", "y"]
+    answers = ["n", "n", "y"]
     asked = list[str]()
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
 
@@ -385,9 +385,12 @@ def test_whoever_is_at_the_terminal_is_asked(
 
     monkeypatch.setattr("typer.confirm", confirm)
     refused(fresh.do("ash", "approve"), "nobody agreed")
+    blank = fresh.do("ash", "approve", "  ")
+    refused(blank, "nobody agreed")
+    assert "plan hash" in blank.out
     assert not Home(fresh.at("ash")).pin
     assert "plan hash" in good(fresh.do("ash", "approve")).out
-    assert asked == ["Approve all of this?"] * 2
+    assert asked == ["Approve all of this?"] * 3
 
 
 def test_only_the_proposal_that_was_read_is_signed(fresh: Federation) -> None:

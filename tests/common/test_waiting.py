@@ -1,6 +1,6 @@
 import pytest
 
-from common.waiting import Backoff, Pause, look_again_after
+from common.waiting import OBJECT_SECONDS, Backoff, Pause, look_again_after
 
 
 def test_a_pause_is_a_fifth_of_the_wait_within_its_bounds() -> None:
@@ -28,13 +28,13 @@ def test_a_process_that_ends_early_waits_twice_as_long_each_time() -> None:
 
 
 def test_an_object_is_looked_for_again_sooner() -> None:
-    def pull(*, initial_backoff: float = 1.0) -> float:
-        return initial_backoff
+    def pull(*, initial_backoff: float = 1.0, backoff_cap: float = 10.0) -> tuple[float, float]:
+        return initial_backoff, backoff_cap
 
     look_again_after(pull, 0.02)
-    assert pull() == 0.02
+    assert pull() == (0.02, OBJECT_SECONDS)
 
 
 def test_another_function_is_refused() -> None:
-    with pytest.raises(TypeError, match="initial_backoff: install the flwr that is pinned"):
+    with pytest.raises(TypeError, match="no such pauses: install the flwr that is pinned"):
         look_again_after(len, 0.02)

@@ -20,10 +20,10 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_tree,
 )
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.superlink.grid import HttpGrid
 
-from common.waiting import look_again_after
+from common.waiting import OBJECT_SECONDS, look_again_after
 from server.grid import PatientGrid
 
 
@@ -144,15 +144,60 @@ def test_what_nobody_asks_for_any_more_is_let_go(grid: PatientGrid, link: Link) 
     assert answers(until(grid, "next")) == {"next"}
 
 
+@pytest.mark.parametrize("body", [b"", b"ConfigRecord", b"\xff" * 40])
+def test_a_reply_that_cannot_be_read_is_an_absence(
+    grid: PatientGrid, link: Link, body: bytes
+) -> None:
+    for one in ("good", "bad"):
+        link.announce(one, whole=True)
+    name = link.replies["bad"].object_id
+    head, _, _ = (link.objects[name] or b"").partition(b"\x00")
+    link.objects[name] = head + b"\x00" + body
+    got: list[Message] = []
+    while len(got) < 2:
+        got += until(grid, *({"good", "bad"} - answers(got)))
+    assert {one.metadata.reply_to_message_id: one.has_error() for one in got} == {
+        "good": False,
+        "bad": True,
+    }
+
+
+def test_a_reply_by_its_sender_to_another_request_is_an_absence(
+    grid: PatientGrid, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link.announce("asked", whole=True)
+    link.announce("other", whole=True)
+    # What SuperLink keeps is a reply to "asked"; what was uploaded says it is one to "other".
+    forged = message_to_proto(remove_content_from_message(link.replies["asked"]))
+    forged.metadata.message_id = link.replies["other"].object_id
+    answer = PullAppMessagesResponse(
+        messages_list=[forged], message_object_trees=[get_object_tree(link.replies["other"])]
+    )
+    monkeypatch.setattr(link, "PullMessages", lambda _: answer)
+    (found,) = until(grid, "asked")
+    assert found.has_error()
+    assert found.metadata.reply_to_message_id == "asked"
+
+
+def test_nothing_lingers_after_the_end(grid: PatientGrid, link: Link) -> None:
+    link.announce("a", whole=False)
+    assert grid.pull_messages(["a"]) == []
+    assert link.stuck.wait(10)
+    (fetched,) = grid._fetched.values()
+    grid.close()
+    (ended,) = fetched.result(timeout=10 * OBJECT_SECONDS)
+    assert ended.has_error()
+
+
 def test_what_superlink_says_of_an_upload_reaches_who_asked(
     grid: PatientGrid, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_: PullObjectRequest) -> PullObjectResponse:
-        raise RuntimeError("the run was stopped")
+        raise RunNotRunningException
 
     link.announce("a", whole=True)
     monkeypatch.setattr(link, "PullObject", refused)
-    with pytest.raises(RuntimeError, match="the run was stopped"):
+    with pytest.raises(RunNotRunningException):
         until(grid, "a")
 
 
