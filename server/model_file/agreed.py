@@ -140,7 +140,7 @@ def privacy(records: Records) -> Values:
         "server_sees": seen_by_server(run.plan),
         "members_see": SEEN_BY_MEMBERS,
         "audit": None
-        if audit is None
+        if audit is None or not audit["findings"]
         else Grid(
             columns=("attack", "claimed epsilon", "lower bound", "verdict"),
             rows=tuple(

@@ -270,16 +270,21 @@ def _protected(records: Records) -> Finding:
 
 @asks("audit", "Attacks do not refute epsilon", "Does any lower bound exceed the claim?")
 def _audit(records: Records) -> Finding:
-    if records.audit is None:
+    findings = () if records.audit is None else records.audit["findings"]
+    if not findings:
         return _lacking(AUDITED)
+    unclaimed = [one["attack"] for one in findings if one["claim"] is None]
     above = [
         one["attack"]
-        for one in records.audit["findings"]
+        for one in findings
         if one["claim"] is not None and one["bound"] > one["claim"]
     ]
-    attacks = len(records.audit["findings"])
-    told = f"{attacks} attacks; beyond the claim: {', '.join(above) or 'none'}"
-    return _held(not above, told, "none beyond it")
+    told = f"{len(findings)} attacks; " + (
+        f"nothing is claimed: {', '.join(unclaimed)}"
+        if unclaimed and not above
+        else f"beyond the claim: {', '.join(above) or 'none'}"
+    )
+    return _held(not above and not unclaimed, told, "a claim, and none beyond it")
 
 
 @asks("signed_off", "Institutions signed it off", "Is the release final, and nobody against it?")

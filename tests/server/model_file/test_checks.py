@@ -6,11 +6,14 @@ import pytest
 
 from server.model_file.checks import TESTS, checks_of
 from server.model_file.records import Beside, Records, Released, read_records
+from server.model_file.shapes import Missing
 from tests.cards import (
     FACTS,
     PLAN,
     SUMMARY,
     check,
+    fact,
+    made,
     unpruned,
     write_audit,
     write_seeds,
@@ -164,6 +167,19 @@ def test_a_bound_beyond_the_claim_needs_attention(tmp_path: Path) -> None:
     assert check(run, "audit", audit=kept).outcome == "pass"
     told = check(run, "audit", audit=broken)
     assert (told.outcome, told.found) == ("attention", "1 attacks; beyond the claim: canaries")
+
+
+def test_an_audit_without_an_attack_or_a_claim_refutes_nothing_and_is_no_pass(
+    tmp_path: Path,
+) -> None:
+    run = write_simulated(tmp_path / "run")
+    idle = write_audit(tmp_path / "idle", attacks=0)
+    assert check(run, "audit", audit=idle).outcome == "missing"
+    assert isinstance(fact(made(run, audit=idle), "privacy.audit"), Missing)
+    open_ = small_plan(privacy={"epsilon": "none"})
+    bare = write_audit(tmp_path / "bare", open_, bound=9.0, claim=None)
+    told = check(write_simulated(tmp_path / "open", open_), "audit", audit=bare)
+    assert (told.outcome, told.found) == ("attention", "1 attacks; nothing is claimed: canaries")
 
 
 @pytest.mark.parametrize(

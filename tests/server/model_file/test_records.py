@@ -109,8 +109,11 @@ def test_what_is_beside_must_be_of_this_plan(tmp_path: Path) -> None:
             read_records(run, beside)
         assert "\n" not in str(caught.value)
     (audit / "audit.json").write_text('{"plan_sha256": 1}')
-    with pytest.raises(ConfigError, match="is not as a run wrote it"):
-        read_records(run, Beside(audit=audit))
+    # What is no number lies beyond no claim.
+    unknown = write_audit(tmp_path / "unknown", bound=float("nan"))
+    for broken in (audit, unknown):
+        with pytest.raises(ConfigError, match="is not as a run wrote it"):
+            read_records(run, Beside(audit=broken))
 
 
 def test_an_unpruned_run_stands_beside_by_figure_and_group(tmp_path: Path) -> None:
