@@ -6,7 +6,7 @@ from common.facts import sum_of, warnings_of
 from common.plan import RECORD
 from common.schema import NumericColumn
 from server.evaluation import CONFIDENCE
-from server.model_file.agreed import Values, finished
+from server.model_file.agreed import Values
 from server.model_file.found import auc_of, last_counts, last_groups, last_metric
 from server.model_file.records import Records
 from server.model_file.shapes import Grid, shown
@@ -123,7 +123,7 @@ def _known(records: Records) -> Iterator[str]:
     yield from (f"{one[0].upper()}{one[1:]}." for one in warnings_of(plan))
     if run.simulated:
         yield SIMULATED
-    if finished(run) < plan.training.rounds:
+    if run.finished < plan.training.rounds:
         yield CUT_SHORT
     yield (
         "It tells who resembles whom in the columns of its schema; it says nothing of causes, nor"

@@ -94,6 +94,11 @@ def _dense(directory: Path, plan: Plan) -> RunFiles:
         raise ConfigError(
             f"{directory}: prunes to {dense.plan.pruning.sparsity}: set pruning.sparsity to 0"
         )
+    done, whole = dense.finished, dense.plan.training.rounds
+    if dense.summary.get("interrupted") or done < whole:
+        raise ConfigError(
+            f"{directory}: was cut short after {done} of {whole} rounds: run it again to its end"
+        )
     return dense
 
 

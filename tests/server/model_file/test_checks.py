@@ -6,7 +6,7 @@ import pytest
 
 from server.model_file.checks import TESTS, checks_of
 from server.model_file.records import Beside, Records, Released, read_records
-from server.model_file.shapes import Missing
+from server.model_file.shapes import Grid, Missing
 from tests.cards import (
     FACTS,
     PLAN,
@@ -72,7 +72,7 @@ def test_without_baselines_of_its_own_a_run_is_held_against_seeds_or_an_unpruned
     dense = write_run(tmp_path / "dense", unpruned())
     told = check(run, "dense", dense=dense)
     assert told.outcome == "pass"
-    assert "both from noised counts" in told.found
+    assert "both from noised counts of test rows" in told.found
     # What is worse than the unpruned run by more than noise explains.
     rows = (tmp_path / "run" / "rounds.csv").read_text()
     auc = check(run, "discrimination").found.split(",")[0]
@@ -87,6 +87,23 @@ def _set_last(path: Path, column: str, value: str, row: int = -1) -> None:
     cells[lines[0].split(",").index(column)] = value
     lines[row] = ",".join(cells)
     path.write_text("\n".join(lines) + "\n")
+
+
+def test_an_unpruned_run_is_held_against_the_same_rows(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", PLAN)
+    # Its rounds are over, but nobody counted its test rows.
+    dense = write_run(tmp_path / "dense", unpruned(), rounds=6)
+    assert check(run, "dense", dense=dense).outcome == "pass"
+    _set_last(run / "rounds.csv", "auc_validation", "0.5")
+    _set_last(run / "groups.csv", "auc", "0.6", -9)
+    told = check(run, "dense", dense=dense)
+    assert (told.outcome, told.found[:6]) == ("attention", "0.5000")
+    assert "counts of validation rows" in told.found
+    beside = made(run, dense=dense).told("pruning", "dense")
+    assert isinstance(beside, Grid)
+    assert beside.columns[0] == "figure, validation rows"
+    pruned = {row[0]: row[3] for row in beside.rows}
+    assert (pruned["ROC-AUC"], pruned["ROC-AUC, pool:south"]) == (0.5, 0.6)
 
 
 def test_a_fall_between_two_evaluations_is_seen_beyond_noise_alone(tmp_path: Path) -> None:
