@@ -21,6 +21,7 @@ from server.model_file.catalogue import (
     BASELINES,
     BLIND,
     COMPARED,
+    ENOUGH,
     EVALUATED,
     FINISHED,
     GROUPED,
@@ -244,12 +245,12 @@ def _watched(records: Records) -> Finding:
 def _seeds(records: Records) -> Finding:
     if records.study is None:
         return _lacking(COMPARED)
-    mean, sd = records.study.spread()
+    (mean, sd), seeds = records.study.spread(), len(records.study.seeds)
     most = records.owner.thresholds.seed_sd
     return _held(
-        sd <= most,
-        f"sd {sd:.4f} around {mean:.4f}, {len(records.study.seeds)} seeds",
-        f"sd of at most {most:g}",
+        sd <= most and seeds >= ENOUGH,
+        f"sd {sd:.4f} around {mean:.4f}, {seeds} seeds",
+        f"sd of at most {most:g}, over {ENOUGH} seeds or more",
     )
 
 

@@ -155,11 +155,21 @@ def test_without_groups_nobody_looked(tmp_path: Path) -> None:
 
 def test_seeds_that_differ_much_need_attention(tmp_path: Path) -> None:
     run = write_simulated(tmp_path / "run")
-    near = write_seeds(tmp_path / "near", aucs=(0.88, 0.879, 0.881))
-    far = write_seeds(tmp_path / "far", aucs=(0.88, 0.8))
+    near = write_seeds(tmp_path / "near", aucs=(0.88, 0.879, 0.881, 0.88, 0.88))
+    far = write_seeds(tmp_path / "far", aucs=(0.88, 0.8, 0.85, 0.83, 0.9))
     assert check(run, "seeds", seeds=near).outcome == "pass"
     assert check(run, "seeds", seeds=far).outcome == "attention"
     assert check(run, "seeds").outcome == "missing"
+
+
+def test_a_spread_over_few_seeds_is_no_pass_however_small(tmp_path: Path) -> None:
+    run = write_simulated(tmp_path / "run")
+    few = write_seeds(tmp_path / "few", aucs=(0.88, 0.88, 0.88, 0.88))
+    told = check(run, "seeds", seeds=few)
+    assert (told.outcome, told.found) == ("attention", "sd 0.0000 around 0.8800, 4 seeds")
+    assert told.threshold == "sd of at most 0.01, over 5 seeds or more"
+    # What a missing test asks for is enough to make it.
+    assert "--seeds 5 " in check(run, "seeds").found
 
 
 def test_epsilon_beyond_the_plans_needs_attention(tmp_path: Path) -> None:
