@@ -66,11 +66,13 @@ def write_seeds(folder: Path, plan: Plan = PLAN, aucs: tuple[float, ...] = (0.88
     return folder
 
 
-def write_audit(folder: Path, plan: Plan = PLAN, bound: float = 0.4) -> Path:
-    """Write an audit of the plan with one attack."""
+def write_audit(
+    folder: Path, plan: Plan = PLAN, bound: float = 0.4, claim: float | None = 1.0, attacks: int = 1
+) -> Path:
+    """Write an audit of the plan with so many attacks, all alike."""
     folder.mkdir(parents=True)
-    finding = {"attack": "canaries", "claim": 1.0, "bound": bound, "verdict": "not exceeded"}
-    found = {"plan_sha256": plan.digest(), "findings": [finding]}
+    finding = {"attack": "canaries", "claim": claim, "bound": bound, "verdict": "not exceeded"}
+    found = {"plan_sha256": plan.digest(), "findings": [finding] * attacks}
     (folder / "audit.json").write_text(json.dumps(found))
     return folder
 

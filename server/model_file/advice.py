@@ -1,12 +1,13 @@
 """Where a model's known limits are, and what to watch it by: both from its own figures."""
 
 from collections.abc import Iterator
+from math import hypot
 
 from common.facts import sum_of, warnings_of
 from common.plan import RECORD
 from common.schema import NumericColumn
 from server.evaluation import CONFIDENCE
-from server.model_file.agreed import Values, finished
+from server.model_file.agreed import Values
 from server.model_file.found import auc_of, last_counts, last_groups, last_metric
 from server.model_file.records import Records
 from server.model_file.shapes import Grid, shown
@@ -14,12 +15,14 @@ from server.model_file.watching import (
     OTHER,
     ROWS,
     SHIFTED,
+    auc_sd,
     bands_of,
     falls,
     index_bound,
     rows_for_change,
     rows_for_index,
 )
+from server.report.files import Cells, numbers
 from server.report.story import CUT_SHORT, SIMULATED
 
 NEVER = "no number: the figures here are too uncertain"
@@ -38,7 +41,7 @@ def monitoring(records: Records) -> Values:
         (row["group"], reach, reach <= gap)
         for row in rows
         if row["auc"]
-        for reach in [CONFIDENCE * 2**0.5 * auc_of(row, "_sd")]
+        for reach in [CONFIDENCE * 2**0.5 * _auc_sd(row)]
     )
     heads = ("group", "smallest fall between two such releases", f"shows a fall of {gap:g}")
     return {
@@ -47,6 +50,12 @@ def monitoring(records: Records) -> Values:
         "review": owner.review,
         "contact": owner.contact,
     }
+
+
+def _auc_sd(row: Cells) -> float:
+    """Return what noise and the chance of its rows do to a group's ROC-AUC."""
+    positives, negatives = numbers([row], "positives")[0], numbers([row], "negatives")[0]
+    return hypot(auc_sd(auc_of(row), positives, negatives), auc_of(row, "_sd"))
 
 
 def _measured(records: Records) -> Values:
@@ -123,7 +132,7 @@ def _known(records: Records) -> Iterator[str]:
     yield from (f"{one[0].upper()}{one[1:]}." for one in warnings_of(plan))
     if run.simulated:
         yield SIMULATED
-    if finished(run) < plan.training.rounds:
+    if run.finished < plan.training.rounds:
         yield CUT_SHORT
     yield (
         "It tells who resembles whom in the columns of its schema; it says nothing of causes, nor"

@@ -30,11 +30,6 @@ def recorded(run: RunFiles, name: str) -> Any:
     return run.facts.get(name, run.summary.get(name))
 
 
-def finished(run: RunFiles) -> int:
-    """Return how many training rounds are over, lost ones included."""
-    return int((run.number < run.plan.training.rounds).sum())
-
-
 def lost(run: RunFiles) -> int:
     """Return how many of them are without a sum."""
     trained = run.number < run.plan.training.rounds
@@ -47,7 +42,7 @@ def identity(records: Records) -> Values:
     return {
         "name": run.plan.name,
         "kind": "simulated from a seed: it protects nobody" if run.simulated else "federated",
-        "complete": f"{finished(run)} of {run.plan.training.rounds}",
+        "complete": f"{run.finished} of {run.plan.training.rounds}",
         "run": run.began.get("run"),
         "plan_hash": run.plan.digest(),
         "roster_hash": run.began.get("roster") or None,
@@ -140,7 +135,7 @@ def privacy(records: Records) -> Values:
         "server_sees": seen_by_server(run.plan),
         "members_see": SEEN_BY_MEMBERS,
         "audit": None
-        if audit is None
+        if audit is None or not audit["findings"]
         else Grid(
             columns=("attack", "claimed epsilon", "lower bound", "verdict"),
             rows=tuple(

@@ -16,7 +16,10 @@ JOURNAL: Final = "a journal: a deployed run keeps one, fedprune-server start"
 RELEASED: Final = (
     "a release of a deployed run: fedprune-server release offer, then write the model file anew"
 )
-COMPARED: Final = "fedprune-sim compare PLAN --seeds 5 --out DIR, then --other-seeds DIR"
+ENOUGH: Final = 5
+"""Seeds below which their spread is no pass: that of two says next to nothing of all seeds'."""
+
+COMPARED: Final = f"fedprune-sim compare PLAN --seeds {ENOUGH} --out DIR, then --other-seeds DIR"
 GROUPED: Final = "evaluation.groups or evaluation.pools in the plan of another run"
 BASELINES: Final = "fedprune-sim run PLAN with its baselines, or fedprune-sim compare"
 UNPRUNED: Final = "fedprune-sim run of the plan with pruning.sparsity = 0, then --dense DIR"

@@ -15,12 +15,13 @@ from common.facts import warnings_of
 from common.release.manifest import FILES
 from common.segments import VALIDATION
 from server.evaluation import CONFIDENCE
-from server.model_file.agreed import finished, lost, recorded
+from server.model_file.agreed import lost, recorded
 from server.model_file.catalogue import (
     AUDITED,
     BASELINES,
     BLIND,
     COMPARED,
+    ENOUGH,
     EVALUATED,
     FINISHED,
     GROUPED,
@@ -28,7 +29,7 @@ from server.model_file.catalogue import (
     RELEASED,
     UNPRUNED,
 )
-from server.model_file.found import auc_of, last_groups, last_metric
+from server.model_file.found import auc_of, last_groups, last_metric, part_of_both
 from server.model_file.records import Records
 from server.model_file.shapes import Check, Outcome
 from server.report.files import Cells, numbers
@@ -102,7 +103,7 @@ def _loss(records: Records) -> float:
 @asks("finished", "The run is whole", "Are all rounds over, and few of them lost?")
 def _finished(records: Records) -> Finding:
     run, most = records.run, records.owner.thresholds.lost_rounds
-    done, whole = finished(run), run.plan.training.rounds
+    done, whole = run.finished, run.plan.training.rounds
     share = lost(run) / done if done else 0.0
     return _held(
         done == whole and share <= most,
@@ -129,13 +130,14 @@ def _dense(records: Records) -> Finding:
     found = _exactly(records, "dense")
     if found is not None or records.dense is None:
         return found or _lacking(f"{BASELINES}; or {UNPRUNED}")
-    mine, theirs = (last_metric(one, "auc") for one in (records.run, records.dense))
+    part = part_of_both(records.run, records.dense)
+    mine, theirs = (last_metric(one, "auc", part) for one in (records.run, records.dense))
     if mine[0] is None or theirs[0] is None:
         return _lacking(EVALUATED)
     hidden, most = CONFIDENCE * hypot(mine[1] or 0, theirs[1] or 0), _loss(records)
     return _held(
         theirs[0] - mine[0] <= most + hidden,
-        f"{mine[0]:.4f} against {theirs[0]:.4f}, both from noised counts",
+        f"{mine[0]:.4f} against {theirs[0]:.4f}, both from noised counts of {part} rows",
         f"at most {most:g} and two sd of noise below",
         hidden,
     )
@@ -243,12 +245,12 @@ def _watched(records: Records) -> Finding:
 def _seeds(records: Records) -> Finding:
     if records.study is None:
         return _lacking(COMPARED)
-    mean, sd = records.study.spread()
+    (mean, sd), seeds = records.study.spread(), len(records.study.seeds)
     most = records.owner.thresholds.seed_sd
     return _held(
-        sd <= most,
-        f"sd {sd:.4f} around {mean:.4f}, {len(records.study.seeds)} seeds",
-        f"sd of at most {most:g}",
+        sd <= most and seeds >= ENOUGH,
+        f"sd {sd:.4f} around {mean:.4f}, {seeds} seeds",
+        f"sd of at most {most:g}, over {ENOUGH} seeds or more",
     )
 
 
@@ -270,16 +272,21 @@ def _protected(records: Records) -> Finding:
 
 @asks("audit", "Attacks do not refute epsilon", "Does any lower bound exceed the claim?")
 def _audit(records: Records) -> Finding:
-    if records.audit is None:
+    findings = () if records.audit is None else records.audit["findings"]
+    if not findings:
         return _lacking(AUDITED)
+    unclaimed = [one["attack"] for one in findings if one["claim"] is None]
     above = [
         one["attack"]
-        for one in records.audit["findings"]
+        for one in findings
         if one["claim"] is not None and one["bound"] > one["claim"]
     ]
-    attacks = len(records.audit["findings"])
-    told = f"{attacks} attacks; beyond the claim: {', '.join(above) or 'none'}"
-    return _held(not above, told, "none beyond it")
+    told = f"{len(findings)} attacks; " + (
+        f"nothing is claimed: {', '.join(unclaimed)}"
+        if unclaimed and not above
+        else f"beyond the claim: {', '.join(above) or 'none'}"
+    )
+    return _held(not above and not unclaimed, told, "a claim, and none beyond it")
 
 
 @asks("signed_off", "Institutions signed it off", "Is the release final, and nobody against it?")

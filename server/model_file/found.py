@@ -78,10 +78,10 @@ def groups(records: Records) -> Values:
     }
 
 
-def last_groups(run: RunFiles) -> list[Cells]:
-    """Return the rows of the last model's groups, of test rows if those were counted."""
+def last_groups(run: RunFiles, part: str = "") -> list[Cells]:
+    """Return the rows of the last model's groups in a part; in test rows, if they were counted."""
     parts = [row["part"] for row in run.groups if row["auc"]]
-    part = TEST if TEST in parts else VALIDATION
+    part = part or (TEST if TEST in parts else VALIDATION)
     mine = [row for row in run.groups if row["part"] == part]
     last = max((int(row["round"]) for row in mine), default=-1)
     return [row for row in mine if int(row["round"]) == last]
@@ -128,6 +128,12 @@ def last_metric(run: RunFiles, name: str, part: str = "") -> tuple[float | None,
             at = known[-1]
             return cell(value[at]), cell(run.column(f"{name}_{one}_sd")[at])
     return None, None
+
+
+def part_of_both(run: RunFiles, other: RunFiles) -> str:
+    """Return whose ROC-AUC both runs know: test rows, else validation rows."""
+    known = all(last_metric(one, "auc", TEST)[0] is not None for one in (run, other))
+    return TEST if known else VALIDATION
 
 
 def auc_of(row: Cells, end: str = "") -> float:

@@ -8,7 +8,14 @@ from common.plan import Plan
 from common.pruning.masks import Mask
 from common.segments import VALIDATION
 from server.model_file.agreed import Values
-from server.model_file.found import METRIC_HEADS, auc_of, cell, last_groups, last_metric
+from server.model_file.found import (
+    METRIC_HEADS,
+    auc_of,
+    cell,
+    last_groups,
+    last_metric,
+    part_of_both,
+)
 from server.model_file.records import Records
 from server.model_file.shapes import Cell, Grid
 from server.report.files import Cells, RunFiles, numbers
@@ -118,12 +125,13 @@ def _group_steps(run: RunFiles) -> Grid | None:
 
 def _beside(run: RunFiles, dense: RunFiles) -> Grid:
     """Return quality, calibration and groups of the run and of one that pruned nothing."""
+    part = part_of_both(run, dense)
     rows: list[tuple[Cell, ...]] = []
     for name, title in TITLES.items():
-        pairs = [last_metric(one, name) for one in (dense, run)]
+        pairs = [last_metric(one, name, part) for one in (dense, run)]
         rows.append((title, *pairs[0], *pairs[1], _less(pairs[1][0], pairs[0][0])))
-    before = {row["group"]: row for row in last_groups(dense) if row["auc"]}
-    for row in last_groups(run):
+    before = {row["group"]: row for row in last_groups(dense, part) if row["auc"]}
+    for row in last_groups(run, part):
         if row["auc"] and row["group"] in before:
             for name in ("auc", "calibration"):
                 old, new = (
@@ -131,7 +139,8 @@ def _beside(run: RunFiles, dense: RunFiles) -> Grid:
                     for one in (before[row["group"]], row)
                 )
                 rows.append((f"{TITLES[name]}, {row['group']}", *old, *new, _less(new[0], old[0])))
-    heads = ("figure", "unpruned", "unpruned, sd", "pruned", "pruned, sd", "difference")
+    each = (head for model in ("unpruned", "pruned") for head in (model, f"{model}, sd"))
+    heads = (f"figure, {part} rows", *each, "difference")
     return Grid(columns=heads, rows=tuple(rows))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def _dense(directory: Path, plan: Plan) -> RunFiles:
         raise ConfigError(
             f"{directory}: prunes to {dense.plan.pruning.sparsity}: set pruning.sparsity to 0"
         )
+    done, whole = dense.finished, dense.plan.training.rounds
+    if dense.summary.get("interrupted") or done < whole:
+        raise ConfigError(
+            f"{directory}: was cut short after {done} of {whole} rounds: run it again to its end"
+        )
     return dense
 
 
@@ -104,7 +110,9 @@ def _audit(directory: Path, plan: Plan) -> Mapping[str, Any]:
     with reading(path):
         audited, findings = found["plan_sha256"], found["findings"]
         for one in findings:
-            _ = [one[name] for name in ("attack", "claim", "bound", "verdict")]
+            _ = [one[name] for name in ("attack", "verdict")]
+            if not (isfinite(one["bound"]) and isfinite(one["claim"] or 0)):
+                raise ValueError("a bound, or a claim, is no number")
     if audited != plan.digest():
         raise ConfigError(
             f"{path}: is of plan {audited[:16]}, the run of {plan.digest()[:16]}: audit its"

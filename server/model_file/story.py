@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from common.facts import pruning_of, warnings_of
 from server.model_file import advice, agreed, found, kept, pruned
-from server.model_file.agreed import Values, finished
+from server.model_file.agreed import Values
 from server.model_file.catalogue import CHAPTERS, Part, Slot
 from server.model_file.checks import checks_of
 from server.model_file.records import Records
@@ -34,7 +34,7 @@ def file_of(records: Records) -> ModelFile:
     run = records.run
     plan, kind = run.plan, "simulated" if run.simulated else "federated"
     warnings = [*warnings_of(plan), *[SIMULATED] * run.simulated]
-    if finished(run) < plan.training.rounds:
+    if run.finished < plan.training.rounds:
         warnings.append(CUT_SHORT)
     return ModelFile(
         name=plan.name,

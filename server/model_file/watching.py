@@ -87,12 +87,15 @@ def index_bound(bands: tuple[Band, ...], rows: float) -> float:
     """Return the population stability index of so many new rows that chance passes once in 20.
 
     Without a shift it is near a chi-squared of (bands - 1) degrees times 1/n + 1/m (Yurdakul and
-    Naranjo 2020, section 2); the reference's noise adds its variance over each band's share.
+    Naranjo 2020, section 2). The reference's noise adds on average its variance over each band's
+    share; spread over the degrees, that is scaled to the same quantile.
     """
+    degrees = len(bands) - 1
+    if not degrees:
+        return 0.0
     whole = sum(band.rows for band in bands)
-    quantile = float(chdtri(len(bands) - 1, CHANCE)) if len(bands) > 1 else 0.0
     noise = sum(2 * band.noise**2 / (whole * band.rows) for band in bands)
-    return quantile * (1 / whole + 1 / rows) + noise
+    return float(chdtri(degrees, CHANCE)) * (1 / whole + 1 / rows + noise / degrees)
 
 
 def rows_for_index(bands: tuple[Band, ...], bound: float = SHIFTED) -> int | None:

@@ -84,6 +84,11 @@ class RunFiles:
         """The rounds' numbers."""
         return self.column("round")
 
+    @property
+    def finished(self) -> int:
+        """How many training rounds are over, lost ones included."""
+        return int((self.number < self.plan.training.rounds).sum())
+
     def column(self, name: str) -> Array:
         """Return a column of ``rounds.csv`` [rounds]; NaN where it has no cell."""
         return numbers(self.rounds, name)

@@ -38,7 +38,7 @@ def report_of(directory: Path) -> Report:
 
 def told(run: RunFiles) -> Report:
     """Return the report of a run that was read."""
-    plan, done = run.plan, _finished(run)
+    plan, done = run.plan, run.finished
     kind = "simulated" if run.simulated else "federated"
     warnings = list(warnings_of(plan))
     if run.simulated:
@@ -66,11 +66,6 @@ def told(run: RunFiles) -> Report:
             _again(run),
         ),
     )
-
-
-def _finished(run: RunFiles) -> int:
-    """Return how many training rounds are over, lost ones included."""
-    return int((run.number < run.plan.training.rounds).sum())
 
 
 def _standings(run: RunFiles) -> Section:

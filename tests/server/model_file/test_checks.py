@@ -6,11 +6,14 @@ import pytest
 
 from server.model_file.checks import TESTS, checks_of
 from server.model_file.records import Beside, Records, Released, read_records
+from server.model_file.shapes import Grid, Missing
 from tests.cards import (
     FACTS,
     PLAN,
     SUMMARY,
     check,
+    fact,
+    made,
     unpruned,
     write_audit,
     write_seeds,
@@ -69,7 +72,7 @@ def test_without_baselines_of_its_own_a_run_is_held_against_seeds_or_an_unpruned
     dense = write_run(tmp_path / "dense", unpruned())
     told = check(run, "dense", dense=dense)
     assert told.outcome == "pass"
-    assert "both from noised counts" in told.found
+    assert "both from noised counts of test rows" in told.found
     # What is worse than the unpruned run by more than noise explains.
     rows = (tmp_path / "run" / "rounds.csv").read_text()
     auc = check(run, "discrimination").found.split(",")[0]
@@ -84,6 +87,23 @@ def _set_last(path: Path, column: str, value: str, row: int = -1) -> None:
     cells[lines[0].split(",").index(column)] = value
     lines[row] = ",".join(cells)
     path.write_text("\n".join(lines) + "\n")
+
+
+def test_an_unpruned_run_is_held_against_the_same_rows(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", PLAN)
+    # Its rounds are over, but nobody counted its test rows.
+    dense = write_run(tmp_path / "dense", unpruned(), rounds=6)
+    assert check(run, "dense", dense=dense).outcome == "pass"
+    _set_last(run / "rounds.csv", "auc_validation", "0.5")
+    _set_last(run / "groups.csv", "auc", "0.6", -9)
+    told = check(run, "dense", dense=dense)
+    assert (told.outcome, told.found[:6]) == ("attention", "0.5000")
+    assert "counts of validation rows" in told.found
+    beside = made(run, dense=dense).told("pruning", "dense")
+    assert isinstance(beside, Grid)
+    assert beside.columns[0] == "figure, validation rows"
+    pruned = {row[0]: row[3] for row in beside.rows}
+    assert (pruned["ROC-AUC"], pruned["ROC-AUC, pool:south"]) == (0.5, 0.6)
 
 
 def test_a_fall_between_two_evaluations_is_seen_beyond_noise_alone(tmp_path: Path) -> None:
@@ -135,11 +155,21 @@ def test_without_groups_nobody_looked(tmp_path: Path) -> None:
 
 def test_seeds_that_differ_much_need_attention(tmp_path: Path) -> None:
     run = write_simulated(tmp_path / "run")
-    near = write_seeds(tmp_path / "near", aucs=(0.88, 0.879, 0.881))
-    far = write_seeds(tmp_path / "far", aucs=(0.88, 0.8))
+    near = write_seeds(tmp_path / "near", aucs=(0.88, 0.879, 0.881, 0.88, 0.88))
+    far = write_seeds(tmp_path / "far", aucs=(0.88, 0.8, 0.85, 0.83, 0.9))
     assert check(run, "seeds", seeds=near).outcome == "pass"
     assert check(run, "seeds", seeds=far).outcome == "attention"
     assert check(run, "seeds").outcome == "missing"
+
+
+def test_a_spread_over_few_seeds_is_no_pass_however_small(tmp_path: Path) -> None:
+    run = write_simulated(tmp_path / "run")
+    few = write_seeds(tmp_path / "few", aucs=(0.88, 0.88, 0.88, 0.88))
+    told = check(run, "seeds", seeds=few)
+    assert (told.outcome, told.found) == ("attention", "sd 0.0000 around 0.8800, 4 seeds")
+    assert told.threshold == "sd of at most 0.01, over 5 seeds or more"
+    # What a missing test asks for is enough to make it.
+    assert "--seeds 5 " in check(run, "seeds").found
 
 
 def test_epsilon_beyond_the_plans_needs_attention(tmp_path: Path) -> None:
@@ -164,6 +194,19 @@ def test_a_bound_beyond_the_claim_needs_attention(tmp_path: Path) -> None:
     assert check(run, "audit", audit=kept).outcome == "pass"
     told = check(run, "audit", audit=broken)
     assert (told.outcome, told.found) == ("attention", "1 attacks; beyond the claim: canaries")
+
+
+def test_an_audit_without_an_attack_or_a_claim_refutes_nothing_and_is_no_pass(
+    tmp_path: Path,
+) -> None:
+    run = write_simulated(tmp_path / "run")
+    idle = write_audit(tmp_path / "idle", attacks=0)
+    assert check(run, "audit", audit=idle).outcome == "missing"
+    assert isinstance(fact(made(run, audit=idle), "privacy.audit"), Missing)
+    open_ = small_plan(privacy={"epsilon": "none"})
+    bare = write_audit(tmp_path / "bare", open_, bound=9.0, claim=None)
+    told = check(write_simulated(tmp_path / "open", open_), "audit", audit=bare)
+    assert (told.outcome, told.found) == ("attention", "1 attacks; nothing is claimed: canaries")
 
 
 @pytest.mark.parametrize(

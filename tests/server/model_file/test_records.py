@@ -97,11 +97,15 @@ def test_what_is_beside_must_be_of_this_plan(tmp_path: Path) -> None:
     audit = write_audit(tmp_path / "audit", small_plan())
     other = write_run(tmp_path / "other", small_plan())
     pruned = write_run(tmp_path / "pruned", PLAN)
+    short = write_run(tmp_path / "short", unpruned(), rounds=3)
+    stopped = write_run(tmp_path / "stopped", unpruned(), seed=1, interrupted=True)
     for beside, problem in (
         (Beside(audit=audit), "audit its plan.toml"),
         (Beside(audit=run), "holds no audit.json"),
         (Beside(dense=other), "is not a run of this plan but for its pruning"),
         (Beside(dense=pruned), "prunes to 0.75"),
+        (Beside(dense=short), "cut short after 3 of 6 rounds"),
+        (Beside(dense=stopped), "cut short after 6 of 6 rounds"),
         (Beside(dense=tmp_path), "holds no plan.toml"),
         (Beside(facts=tmp_path / "no.toml"), "no such file"),
     ):
@@ -109,8 +113,11 @@ def test_what_is_beside_must_be_of_this_plan(tmp_path: Path) -> None:
             read_records(run, beside)
         assert "\n" not in str(caught.value)
     (audit / "audit.json").write_text('{"plan_sha256": 1}')
-    with pytest.raises(ConfigError, match="is not as a run wrote it"):
-        read_records(run, Beside(audit=audit))
+    # What is no number lies beyond no claim.
+    unknown = write_audit(tmp_path / "unknown", bound=float("nan"))
+    for broken in (audit, unknown):
+        with pytest.raises(ConfigError, match="is not as a run wrote it"):
+            read_records(run, Beside(audit=broken))
 
 
 def test_an_unpruned_run_stands_beside_by_figure_and_group(tmp_path: Path) -> None:

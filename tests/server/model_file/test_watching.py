@@ -66,6 +66,24 @@ def test_chance_alone_passes_the_index_bound_once_in_twenty() -> None:
     assert (((few - reference) * np.log(few / reference)).sum(axis=1) > bound).mean() > 0.15
 
 
+@pytest.mark.parametrize("rows", [1_000, 10_000])
+@pytest.mark.parametrize("noise", [15.0, 25.0])
+def test_noise_of_the_reference_passes_the_index_bound_no_oftener(noise: float, rows: int) -> None:
+    bands, draw = bands_of(counted(noise)), np.random.default_rng(3)
+    shares = np.array([band.rows for band in bands])
+    whole = round(shares.sum())
+    shares /= shares.sum()
+    # Both classes' counts of a band carry its noise.
+    noised = draw.normal(0, [sqrt(2) * band.noise for band in bands], (8_000, len(bands)))
+    reference = np.maximum(draw.multinomial(whole, shares, 8_000) + noised, 1)
+    reference /= reference.sum(axis=1, keepdims=True)
+    new = draw.multinomial(rows, shares, 8_000) / rows
+    index = ((new - reference) * np.log(new / reference)).sum(axis=1)
+    assert 0.01 < (index > index_bound(bands, rows)).mean() < 0.06
+    # Negative control: the bound of counts without noise.
+    assert (index > index_bound(bands_of(counted()), rows)).mean() > 0.08
+
+
 def test_noise_raises_the_index_bound_until_no_rows_are_enough() -> None:
     quiet, loud, deaf = (bands_of(counted(noise)) for noise in (0.0, 15.0, 90.0))
     assert index_bound(quiet, 1000) < index_bound(loud, 1000) < index_bound(deaf, 1000)
