@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flwr.app import Context, Message
@@ -69,7 +70,7 @@ def build_app(institution_for: Callable[[Context], Institution]) -> ClientApp:
     client.query("join")(serve(wire.JoinRequest, stages.join))
     client.query("advertise")(serve(wire.AdvertiseRequest, stages.advertise))
     client.query("sign")(serve(wire.SignRequest, stages.sign))
-    client.query("offer")(serve(wire.OfferRequest, offers.offer))
+    client.query("offer")(serve(wire.OfferRequest, partial(offers.offer, folding)))
     client.query("deliver")(serve(wire.DeliverRequest, offers.deliver))
     client.train("update")(serve(wire.UpdateRequest, _update))
     client.train("unmask")(serve(wire.UnmaskRequest, stages.unmask))

@@ -1,18 +1,25 @@
 """An institution's answers where a release is handed round: no row is read for them."""
 
+from dataclasses import replace
+
 from client.memory import Memory
 from client.releases import Releases
 from client.stages import Institution
 from common import messages as wire
 from common.consent.refusals import NotApprovedError
 from common.release.kept import Kept
+from common.trail.folding import Folding
 
 
 def offer(
-    institution: Institution, memory: Memory, request: wire.OfferRequest
+    folding: Folding, institution: Institution, memory: Memory, request: wire.OfferRequest
 ) -> tuple[Memory, wire.OfferReply]:
-    """Check a release and keep it; say which files are missing, and what was signed here."""
+    """Check a release and keep it; say which files are missing, and what was signed here.
+
+    A server that offers words that do not count over and over fills no disk: they are folded.
+    """
     releases = releases_of(institution)
+    releases = replace(releases, trail=folding.onto(releases.trail))
     release = releases.receive(request.manifest, request.verdicts, request.withdrawal)
     return memory, _reply(institution, releases, release)
 

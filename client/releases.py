@@ -1,15 +1,20 @@
 """Releases at an institution: what it was offered, holds to its consent, and says of it."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from client.consent import REQUEST, Home, approved_bundle, read_pin
 from client.trail import institution_trail
 from common.consent.acts import Charter, Proposal
 from common.consent.agreement import mark_of
-from common.consent.refusals import ConsentError, NotApprovedError, NotShownError
+from common.consent.refusals import (
+    ConsentError,
+    MalformedError,
+    NotApprovedError,
+    NotShownError,
+)
 from common.crypto.roster import Identity
 from common.durable import READABLE, write_atomically
 from common.errors import ConfigError, PolicyError, ProtocolError
@@ -30,13 +35,14 @@ from common.release.verdict import Verdict, Word
 from common.trail.events import (
     Contributed,
     Objected,
+    Refused,
     ReleaseReceived,
     ScoredUnreleased,
     SignedOff,
 )
 from common.trail.examination import read
 from common.trail.file import FOLDER, files_of
-from common.trail.interface import TEXT, Trail, Untold, refusals_noted
+from common.trail.interface import TEXT, Trail, Untold
 
 
 @dataclass(frozen=True)
@@ -80,30 +86,28 @@ class Releases:
             )
         return approved_bundle(self.home, pin)
 
-    def receive(self, manifest: bytes, verdicts: Iterable[bytes], withdrawal: bytes) -> Kept:
+    def receive(self, manifest: bytes, verdicts: Sequence[bytes], withdrawal: bytes) -> Kept:
         """Take a release, or what was said of one since; its files come one by one.
 
-        A word that does not count is left out and noted, so that it keeps no other out.
+        Words that do not count are left out and noted in one event, so that they keep no other out.
 
         Raises:
+            MalformedError: there are more words than the members can have said.
             ReleaseError, ConsentError, ProtocolError: the subclass names why it is refused; what
                 was kept before stays.
         """
         bundle = read_release(manifest)
         release = Kept.of(self._place(bundle), bundle, self.charter_for)
+        _require_sayable(verdicts, release)
         with held(self.home):
             last = _last(release.folder)
             if last is None or last.digest != bundle.digest:
                 self._begin(release, last)
             if withdrawal:
                 release.withdraw(Proposal.from_bytes(withdrawal), self.trail)
-            news: list[Verdict] = []
-            for data in verdicts:
-                with (
-                    suppress(ReleaseError, ConsentError, ProtocolError),
-                    refusals_noted(self.trail, f"a word on the release of {release.manifest.run}"),
-                ):
-                    news += release.fresh([Verdict.from_bytes(data)], *self._gone(release))
+            news, left_out = self._heard(release, verdicts)
+            if left_out:
+                self.trail.append(_left_out(release, left_out))
             if news:
                 release.hear(news, self.trail)
         return release
@@ -160,6 +164,18 @@ class Releases:
             write_atomically(release.folder.path / VERDICT, said.to_bytes(), READABLE)
             release.hear(news, self.trail)
             return release
+
+    def _heard(
+        self, release: Kept, verdicts: Iterable[bytes]
+    ) -> tuple[list[Verdict], list[PolicyError]]:
+        """Return what is new of what was said, and why the rest does not count."""
+        news, left_out, gone = list[Verdict](), list[PolicyError](), self._gone(release)
+        for data in verdicts:
+            try:
+                news += release.fresh([Verdict.from_bytes(data)], *gone)
+            except (ReleaseError, ConsentError, ProtocolError) as error:
+                left_out.append(error)
+        return news, left_out
 
     def _gone(self, release: Kept) -> set[str]:
         """Return the members of a release's charter that are none any more under those keys."""
@@ -226,6 +242,23 @@ class Releases:
                 f"release of run {manifest.run}: its model is not the one that the last round"
                 " sent here: do not sign it off, and tell the other institutions"
             )
+
+
+def _require_sayable(verdicts: Sequence[bytes], release: Kept) -> None:
+    """Refuse more words than one of each kind a member, before any is parsed."""
+    members = len(release.charter.roster.names)
+    if len(verdicts) > (most := members * len(get_args(Word))):
+        raise MalformedError(
+            f"{len(verdicts)} words on the release of run {release.manifest.run}, of which its"
+            f" {members} members have {most} at most: have it sent again"
+        )
+
+
+def _left_out(release: Kept, errors: Sequence[PolicyError]) -> Refused:
+    """Return the one event of all words that do not count; what it is of is from a fixed list."""
+    first = errors[0]
+    because = f"run {release.manifest.run}: {len(errors)} left out: {first}"
+    return Refused(what="words", told=first.reason, because=because[:TEXT])
 
 
 def require_scorable(

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import client.release_cli
 from client.consent import read_pin
 from client.keys import read_identity
+from common import messages as wire
 from common.consent.acts import Proposal
 from common.crypto.refusals import BadSignatureError, RevokedPeerError, UnknownPeerError
 from common.crypto.roster import Identity
@@ -20,11 +22,13 @@ from common.export.forms import compact_forms, model_bytes, read_model
 from common.export.onnx_file import ONNX
 from common.export.sparse_file import SPARSE
 from common.pruning.compaction import compact
+from common.release.folder import Folder
 from common.release.kept import Kept
 from common.release.manifest import FILES, Manifest, ReleasedFile
 from common.release.refusals import OtherReleaseError
 from common.release.standing import Standing, manifest_of, read_release
 from common.release.verdict import Verdict
+from common.trail.counts import Counts
 from common.trail.events import (
     Event,
     Objected,
@@ -39,7 +43,7 @@ from common.trail.events import (
 )
 from common.trail.file import FileTrail
 from common.trail.interface import Trail
-from server import release_cli
+from server import release_app, release_cli
 from server.releases import take_verdict
 from tests.founding import NAMES, Federation, good, refused
 from tests.releases import (
@@ -452,7 +456,7 @@ def test_a_sign_off_counts_for_one_release_by_members_alone(offered: Federation)
     (carried / "verdicts.jsonl").write_bytes(first["ash"].to_bytes() + b"\n")
     good(release(offered, "birch", "take", carried))
     (left_out,) = [one for one in noted(offered.at("birch")) if isinstance(one, Refused)]
-    assert left_out.because.startswith(told)
+    assert left_out.because.startswith(f"run {RUN}: 1 left out: {told}")
     standing = good(release(offered, "birch", "verify", RUN)).out
     assert re.search(r"^signed off +nobody", standing, re.MULTILINE)
     # By nobody's key, and by another member's.
@@ -508,14 +512,63 @@ def test_one_word_that_does_not_count_keeps_no_other_out(offered: Federation) ->
     good(release(offered, "cedar", "take", carried))
     assert "offered" in good(release(offered, "cedar", "list")).out
     told = [one.because for one in noted(offered.at("cedar")) if isinstance(one, Refused)]
-    assert [said.split(":")[0] for said in told] == [
-        "'elm' was revoked",
-        "not a sign-off or objection",
+    assert [said.split(":")[:3] for said in told] == [
+        [f"run {RUN}", " 2 left out", " 'elm' was revoked"]
     ]
     standing = good(release(offered, "cedar", "verify", RUN)).out
     assert re.search(r"^signed off +ash, birch; 3 needed$", standing, re.MULTILINE)
     sign_off(offered, "cedar")
     assert "final" in good(release(offered, "cedar", "list")).out
+
+
+def test_more_words_than_members_have_are_refused_at_once(offered: Federation) -> None:
+    handed(offered, "ash", "birch")
+    sign_off(offered, "ash", "birch")
+    handed(offered, "ash", "birch")
+    carried = copy_of(offered, "server")
+    words = (carried / "verdicts.jsonl").read_bytes()
+    (carried / "verdicts.jsonl").write_bytes(words + b"\n" * 300)
+    told = refused(release(offered, "cedar", "take", carried), "302 words on the release of run")
+    assert "4 members have 8 at most" in told
+    assert kinds(offered, "cedar", Refused) == ["Refused"]
+    (carried / "verdicts.jsonl").write_bytes(words + b"\n" * 6)
+    good(release(offered, "cedar", "take", carried))
+    standing = good(release(offered, "cedar", "verify", RUN)).out
+    assert re.search(r"^signed off +ash, birch; 3 needed$", standing, re.MULTILINE)
+    assert kinds(offered, "cedar", Refused) == ["Refused"] * 2
+
+
+def test_words_that_do_not_count_fill_no_disk_however_often_they_are_offered(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = release_app._request
+
+    def padded(release: Kept) -> wire.OfferRequest:
+        return replace(honest(release), verdicts=[b"no word"] * 8)
+
+    monkeypatch.setattr(release_app, "_request", padded)
+    for _ in range(5):
+        assert handed(offered, "ash").holds == ("ash",)
+    assert kinds(offered, "ash", Refused) == ["Refused"]
+    counted = Counts.from_bytes((offered.at("ash") / "audit" / "counts").read_bytes())
+    assert [(kind.what, one.times) for kind, one in counted.kinds.items()] == [("words", 4)]
+
+
+def test_a_member_says_each_thing_once_whatever_it_signs_it_with(
+    offered: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ed25519 has more than one signature for whoever has the key and wants another."""
+    handed(offered)
+    sign_off(offered, "ash")
+    said, home = said_by(offered, "ash"), offered.home
+    take_verdict(home, said)
+    again = said.model_copy(update={"signature": bytes(64)})
+    with pytest.raises(BadSignatureError):
+        take_verdict(home, again)
+    monkeypatch.setattr(Verdict, "require", lambda *_: None)
+    take_verdict(home, again)
+    assert Folder(offered.server / "releases" / RUN).verdicts(said.manifest) == (said,)
+    assert kinds(offered, "server", VerdictTaken) == ["VerdictTaken"]
 
 
 def test_an_old_charter_releases_nothing_new_to_who_took_no_part(offered: Federation) -> None:

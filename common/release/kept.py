@@ -99,14 +99,17 @@ class Kept:
     def fresh(self, said: Iterable[Verdict], *revoked: str) -> tuple[Verdict, ...]:
         """Return what was not heard before; each by a member who is not ``revoked`` by now.
 
+        A member says each thing once, though its key can sign it in more than one way.
+
         Raises:
             OtherReleaseError, RevokedPeerError, UnknownPeerError, BadSignatureError: of one.
         """
         known, roster = self.verdicts, roster_of(self.manifest, self.charter, *revoked)
-        news = tuple(verdict for verdict in said if verdict not in known)
+        news = [verdict for verdict in said if verdict not in known]
         for verdict in news:
             verdict.require(self.bundle.digest, roster)
-        return news
+        heard = {(verdict.name, verdict.word) for verdict in known}
+        return tuple(verdict for verdict in news if (verdict.name, verdict.word) not in heard)
 
     def hear(self, fresh: Iterable[Verdict], trail: Trail) -> Standing:
         """Keep what `fresh` returned, and note it if the release becomes final by it."""
