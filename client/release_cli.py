@@ -151,8 +151,7 @@ def objection(
 
 def _shown(releases: Releases, release: Kept) -> dict[str, Any]:
     own = releases.verdict(release)
-    fields = release_fields(release.manifest, release.standing)
-    return fields | {"said_here": None if own is None else own.word}
+    return release_fields(release) | {"said_here": None if own is None else own.word}
 
 
 def _judge(home: Path, run: str, mark: str, word: Word, reason: str = "") -> None:

@@ -26,6 +26,9 @@ from server.releases import folder_of, open_release, released_runs, take_verdict
 
 POLL_SECONDS = 0.3
 
+REACH = ("holds", "absent", "refused")
+"""Whom a release reached, as `server.release_app` notes it."""
+
 Home = Annotated[Path, typer.Option("--home", help="The server's folder.")]
 Run = Annotated[str, typer.Argument(help="The run, as `fedprune-server status` names it.")]
 
@@ -83,7 +86,7 @@ def list_releases(as_json: AsJson = False, home: Home = HERE) -> None:
     place = ServerHome(home)
     found = [open_release(place, run) for run in released_runs(place)]
     if as_json:
-        tell_json([release_fields(release.manifest, release.standing) for release in found])
+        tell_json([release_fields(release) for release in found])
         return
     columns = ("run", "release", "made", "state", "signed off", "objected")
     table = Table(*columns, title=place.settings.name)
@@ -105,7 +108,8 @@ def show(run: Run, as_json: AsJson = False, home: Home = HERE) -> None:
     """Show a release's manifest, who has said what of it, and who holds it."""
     release = open_release(ServerHome(home), run)
     if as_json:
-        tell_json(release_fields(release.manifest, release.standing))
+        # None of each until it was handed round.
+        tell_json(release_fields(release) | dict.fromkeys(REACH) | _reached(release))
         return
     tell([*manifest_facts(release.manifest), *standing_facts(release.standing)])
     _tell_reached(release)
@@ -172,9 +176,13 @@ def _hand_round(place: ServerHome, run: str) -> None:
 
 
 def _tell_reached(release: Kept) -> None:
+    tell((what, ", ".join(names) or "nobody") for what, names in _reached(release).items())
+
+
+def _reached(release: Kept) -> dict[str, list[str]]:
+    """Return whom it reached the last time that it was handed round; nothing before the first."""
     from server.release_app import REACHED  # noqa: PLC0415 - Flower takes a second to import
 
     file = release.folder.path / REACHED
-    if file.is_file():
-        reached = json.loads(file.read_bytes())
-        tell((what, ", ".join(names) or "nobody") for what, names in reached.items())
+    reached: dict[str, list[str]] = json.loads(file.read_bytes()) if file.is_file() else {}
+    return reached

@@ -105,6 +105,8 @@ def kinds(federation: Federation, name: str, *events: type) -> list[str]:
 
 
 def test_a_release_is_handed_round_signed_off_and_final_everywhere(offered: Federation) -> None:
+    told = json.loads(good(release(offered, "server", "show", RUN, "--json")).out)
+    assert [told[name] for name in ("holds", "absent", "refused")] == [None] * 3
     reached = handed(offered)
     assert (reached.holds, reached.absent, reached.refused) == (NAMES, (), ())
     refused(score(offered, "ash"), "is not final: 0 of 3 institutions needed have signed it off")
@@ -121,14 +123,22 @@ def test_a_release_is_handed_round_signed_off_and_final_everywhere(offered: Fede
         good(score(offered, name))
         shown = good(release(offered, name, "list")).out
         assert "final" in shown
-    listed = good(release(offered, "server", "list")).out
-    assert "3 of 3" in listed
+    assert "3 of 3" in good(release(offered, "server", "list")).out
     said = {"run": RUN, "state": "final", "quorum": 3, "signed_off": ["ash", "birch", "elm"]}
-    for name, here in (("server", {}), ("ash", {"said_here": "sign-off"}), ("cedar", {})):
+    reach: dict[str, object] = {"holds": [*NAMES], "absent": [], "refused": []}
+    sides: tuple[tuple[str, dict[str, object], dict[str, object]], ...] = (
+        ("server", {}, reach),
+        ("ash", {"said_here": "sign-off"}, {}),
+        ("cedar", {"said_here": None}, {}),
+    )
+    for name, here, more in sides:
         told = json.loads(good(release(offered, name, "show", RUN, "--json")).out)
-        assert [told] == json.loads(good(release(offered, name, "list", "--json")).out)
-        assert told.items() >= (said | here).items()
-        assert told["manifest"]["run"] == RUN
+        (listed,) = json.loads(good(release(offered, name, "list", "--json")).out)
+        assert listed.items() >= (said | here).items()
+        assert listed["manifest"]["run"] == RUN
+        # By which a person, or a program, names it to sign it off.
+        assert told["release"].startswith(mark_at(offered, "ash"))
+        assert told == listed | more
     shown = good(release(offered, "server", "show", RUN)).out
     assert "not heard" in shown
     assert "holds" not in shown.partition("absent")[2]

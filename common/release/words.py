@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from common.release.kept import Kept
 from common.release.manifest import Budgets, Manifest
 from common.release.standing import Standing
 
@@ -44,10 +45,12 @@ def standing_facts(standing: Standing) -> Facts:
         yield "withdrawn", standing.withdrawn
 
 
-def release_fields(manifest: Manifest, standing: Standing) -> dict[str, Any]:
-    """Return both for programs."""
+def release_fields(release: Kept) -> dict[str, Any]:
+    """Return both for programs, and the hash by which a release is signed off."""
+    standing = release.standing
     return {
-        "manifest": manifest.model_dump(mode="json"),
+        "release": release.bundle.digest,
+        "manifest": release.manifest.model_dump(mode="json"),
         "run": standing.run,
         "state": standing.state,
         "quorum": standing.quorum,
