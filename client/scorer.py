@@ -97,9 +97,12 @@ def read_model(directory: Path) -> dict[str, bytes]:
     try:
         with path.open("rb") as file:
             # One more than fits is enough to be refused.
-            return {PLAN: said, ONNX: file.read(most + 1)}
+            data = file.read(most + 1)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file: name a directory that holds it") from error
+    # Before anything is noted of a part of it.
+    _require_fits(data, most, path)
+    return {PLAN: said, ONNX: data}
 
 
 def open_scorer(files: Mapping[str, bytes], source: Path, threads: int = 0) -> Scorer:
@@ -112,11 +115,7 @@ def open_scorer(files: Mapping[str, bytes], source: Path, threads: int = 0) -> S
         ModelError: the model is damaged, another plan's, or more than a network.
     """
     plan, path, data = plan_from_toml(files[PLAN], str(source / PLAN)), source / ONNX, files[ONNX]
-    if len(data) > (most := _most(plan)):
-        raise ModelError(
-            f"{path}: more than {most} bytes, the most that the plan's network takes: it is not"
-            " this plan's model"
-        )
+    _require_fits(data, _most(plan), path)
     _require_network(data, path)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -132,6 +131,14 @@ def open_scorer(files: Mapping[str, bytes], source: Path, threads: int = 0) -> S
 
 def _most(plan: Plan) -> int:
     return 4 * layout_of(plan.model, plan.schema_.width).size + BESIDES
+
+
+def _require_fits(data: bytes, most: int, path: Path) -> None:
+    if len(data) > most:
+        raise ModelError(
+            f"{path}: more than {most} bytes, the most that the plan's network takes: it is not"
+            " this plan's model"
+        )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 import client.release_cli
 from client.consent import read_pin
 from client.keys import read_identity
+from client.scorer import BESIDES
 from common import messages as wire
 from common.consent.acts import Proposal
 from common.crypto.refusals import BadSignatureError, RevokedPeerError, UnknownPeerError
@@ -342,6 +343,15 @@ def test_the_log_names_the_very_bytes_that_an_unreleased_model_scores_by(
     monkeypatch.setattr(FileTrail, "append", replaced)
     good(score(offered, "ash", "--unreleased", model=run))
     assert (offered.at("ash") / "scores.csv").read_text() == honest
+
+
+def test_the_log_names_no_part_of_a_model_that_is_too_long(offered: Federation) -> None:
+    run = offered.server / "runs" / RUN
+    with (run / ONNX).open("ab") as file:
+        file.write(bytes(BESIDES + 1_000))
+    told = score(offered, "ash", "--unreleased", model=run)
+    refused(told, "the most that the plan's network takes")
+    assert kinds(offered, "ash", ScoredUnreleased) == []
 
 
 def test_a_model_with_one_weight_changed_is_refused_by_name(offered: Federation) -> None:
