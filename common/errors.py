@@ -4,7 +4,8 @@ FedpruneError                 exit 1
 ├── ConfigError               exit 3   a plan, schema or client file is wrong
 │   ├── PlanError
 │   ├── SchemaError
-│   └── ModelError
+│   ├── ModelError
+│   └── NoServerError                  no server runs in a folder (`server.desk`)
 ├── DataError                 exit 4   an institution's table does not fit
 ├── PolicyError               exit 5   the institution refuses what it is asked
 │   └── ProtocolError                  a message breaks the protocol

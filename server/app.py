@@ -38,6 +38,9 @@ ROSTER_KEY = "roster"
 STATE_KEY = "state"
 """Run configuration key: the path of the server's own directory, the same for all its runs."""
 
+UP_KEY = "up"
+"""Run configuration key: whether `up` runs it, which then must know whose each node is."""
+
 log = logging.getLogger("fedprune.server")
 
 Keep = Callable[[GlobalModel, RoundReport], None]
@@ -121,6 +124,8 @@ def _from_run_config(context: Context) -> Task:
         log.warning(warning)
     roster, refresh = None, None
     state = Path(str(context.run_config[STATE_KEY]))
+    # First of all: whatever is opened after it would have to be closed.
+    owners = owners_at(state.parent, must=bool(context.run_config.get(UP_KEY, False)))
     adverts = stored_adverts(state, plan.digest())
     if plan.aggregation.kind == "secure":
         file = Path(str(context.run_config[ROSTER_KEY]))
@@ -136,7 +141,7 @@ def _from_run_config(context: Context) -> Task:
     trail = server_trail(state.parent)
     record = RunRecord(out, plan, roster, trail)
     given = (plan, record.keep, roster, adverts, record.finish, record, refresh, trail)
-    return Task(*given, timings=Timings(state), owners=owners_at(state.parent))
+    return Task(*given, timings=Timings(state), owners=owners)
 
 
 app = build_app(_from_run_config, SystemEntropy())

@@ -44,6 +44,10 @@ OFFER = "release:"
 """Begins what SuperLink calls a run that trains nothing and hands a run's release round."""
 
 
+class NoServerError(ConfigError):
+    """No `up` runs in this folder, or it has died."""
+
+
 class Public(BaseModel):
     """Where the institutions find the server, from ``server.toml``, which holds more.
 
@@ -121,9 +125,9 @@ def open_desk(home: Path, now: datetime, stream: Stream) -> Desk:
 
 
 def find_desk(home: Path) -> Desk:
-    """Return the desk of the `up` that runs in ``home``; raise `ConfigError` if none does."""
+    """Return the desk of the `up` that runs in ``home``; raise `NoServerError` if none does."""
     if not _note(home).is_file() or not is_up(home):
-        raise ConfigError(f"{home}: no server runs here: start it by `fedprune-server up`")
+        raise NoServerError(f"{home}: no server runs here: start it by `fedprune-server up`")
     return _desk(home, int(json.loads(_note(home).read_bytes())["port"]))
 
 

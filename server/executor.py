@@ -45,8 +45,8 @@ from common.errors import ConfigError, FedpruneError
 from common.processes import Presence
 from common.waiting import Pause, look_again_after
 from server import release_app
-from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, app
-from server.desk import RUN_KEY, RUN_NAME, find_desk, offered_run
+from server.app import OUT_KEY, PLAN_KEY, ROSTER_KEY, STATE_KEY, UP_KEY, app
+from server.desk import RUN_KEY, RUN_NAME, NoServerError, find_desk, offered_run
 from server.exchange import FIRST_PAUSE, LONGEST_PAUSE
 from server.grid import PatientGrid
 from server.health import READY
@@ -106,6 +106,10 @@ class Executor:
             try:
                 self._run(client, token)
                 ended = PushTaskOutputRequest(sub_status=SubStatus.COMPLETED)
+            except NoServerError as error:
+                # `up` was killed, and this process not yet: the next one has the run go on.
+                log.error("the run failed: %s", error)
+                ended = failed(f"{INTERRUPTED}{error}")
             except FedpruneError as error:
                 log.error("the run failed: %s", error)
                 ended = failed(str(error))
@@ -184,6 +188,7 @@ def configured(home: Path, name: str) -> UserConfig:
         OUT_KEY: str(out),
         ROSTER_KEY: str(home / "roster.json"),
         STATE_KEY: str(home / "state"),
+        UP_KEY: True,
     }
 
 

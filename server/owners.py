@@ -6,8 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from common.errors import ConfigError
-from server.desk import find_desk
+from server.desk import NoServerError, find_desk
 from server.home import BEFORE, MEMBERS, PUBLIC
 from server.members import Members
 
@@ -19,14 +18,21 @@ Owners = Callable[[], Mapping[int, str]]
 _BEFORE = BEFORE.removesuffix(PUBLIC)
 
 
-def owners_at(home: Path) -> Owners | None:
-    """Return what asks the SuperLink of a home; None where no `up` runs, as in trials by hand."""
+def owners_at(home: Path, *, must: bool) -> Owners | None:
+    """Return what asks the SuperLink of a home; None where no `up` runs, as in trials by hand.
+
+    Raises:
+        NoServerError: none runs, and there ``must`` be one: no node is taken at its word for it.
+    """
     # Its part of Flower takes a while to import, which simulations do without.
     from server.control import nodes  # noqa: PLC0415
 
     try:
         desk = find_desk(home)
-    except ConfigError:
+    except NoServerError:
+        if must:
+            raise
+        log.warning("%s: no `up` runs here: each node is taken at its word for whose it is", home)
         return None
     members = Members(home / MEMBERS)
 

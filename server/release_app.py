@@ -111,6 +111,8 @@ def main(grid: Grid, context: Context) -> None:
     """Hand a release round on a run of its own."""
     told: Mapping[str, object] = context.run_config
     home = ServerHome(Path(str(told[HOME_KEY])))
-    exchange = Exchange(grid, OFFER_SECONDS, trail=home.trail, owners=owners_at(home.path))
+    # None but the executor of `up` runs it.
+    owners = owners_at(home.path, must=True)
+    exchange = Exchange(grid, OFFER_SECONDS, trail=home.trail, owners=owners)
     reached = hand_round(home, str(told[RUN_KEY]), exchange)
     log.info("%d institutions hold the release", len(reached.holds))

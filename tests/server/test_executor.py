@@ -1,15 +1,20 @@
 import subprocess
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from flwr.proto.runtime_pb2 import PushTaskOutputRequest
 
 from common.entropy import SeededEntropy
 from common.errors import ConfigError
 from common.processes import GRACE_SECONDS
-from server.desk import open_desk
-from server.executor import configured
+from server import executor
+from server.desk import NoServerError, open_desk
+from server.executor import Executor, configured
+from server.recovery import INTERRUPTED
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM")
@@ -47,7 +52,35 @@ def test_a_run_is_given_paths_of_the_home_alone(tmp_path: Path) -> None:
         "out": str(tmp_path / "runs" / "first"),
         "roster": str(tmp_path / "roster.json"),
         "state": str(tmp_path / "state"),
+        "up": True,
     }
+
+
+class SuperLink:
+    """What of the Runtime API takes a run's end."""
+
+    ended: PushTaskOutputRequest
+
+    def PushTaskOutput(self, ended: PushTaskOutputRequest) -> None:  # noqa: N802
+        self.ended = ended
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins"), [(NoServerError, f"{INTERRUPTED}gone"), (ConfigError, "gone")]
+)
+def test_a_run_goes_on_after_a_server_that_was_killed_and_after_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[ConfigError], begins: str
+) -> None:
+    def run(made: Executor, client: object, token: str) -> None:
+        raise kind("gone")
+
+    superlink, beats = SuperLink(), SimpleNamespace(start=lambda: None, is_running=False)
+    desk = open_desk(tmp_path, datetime.now(UTC), SeededEntropy(0).stream("desk"))
+    monkeypatch.setattr(Executor, "_run", run)
+    monkeypatch.setattr(Executor, "_client", lambda *_: nullcontext(superlink))
+    monkeypatch.setattr(executor, "HeartbeatSender", lambda _: beats)
+    Executor(tmp_path, desk.address).perform("token")
+    assert superlink.ended.details == begins
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../first", "/etc", "first/", "other", "x" * 65])

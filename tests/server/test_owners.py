@@ -6,13 +6,19 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+import tomli_w
+from flwr.app import Context, RecordDict
 
 from common.crypto import node_keys
 from common.entropy import SeededEntropy
 from server import owners
+from server.app import UP_KEY, _from_run_config
 from server.control import ONLINE, UNREGISTERED
+from server.desk import NoServerError
+from server.executor import configured
 from server.members import node_key
 from server.owners import owners_at
+from tests.support import plan_fields
 
 
 class SuperLink:
@@ -51,7 +57,7 @@ def test_nodes_are_their_keys_owners(tmp_path: Path, monkeypatch: pytest.MonkeyP
         birch=(ash, ONLINE), ash=(stranger, ONLINE), cedar=(birch, ONLINE), gone=(ash, UNREGISTERED)
     )
     monkeypatch.setattr(owners, "find_desk", lambda home: superlink)
-    found = owners_at(tmp_path)
+    found = owners_at(tmp_path, must=True)
     assert found is not None
     assert found() == {0: "ash", 2: "birch"}
     # While it is away nobody is known, rather than anybody believed.
@@ -61,5 +67,27 @@ def test_nodes_are_their_keys_owners(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found() == {0: "ash", 2: "birch"}
 
 
-def test_where_no_server_is_up_nobody_knows(tmp_path: Path) -> None:
-    assert owners_at(tmp_path) is None
+def test_where_no_server_is_up_nobody_knows_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert owners_at(tmp_path, must=False) is None
+    assert "each node is taken at its word" in caplog.text
+
+
+def test_an_executor_that_outlives_its_server_takes_no_node_at_its_word(tmp_path: Path) -> None:
+    with pytest.raises(NoServerError, match="no server runs here"):
+        owners_at(tmp_path, must=True)
+
+
+def test_a_run_of_up_is_begun_by_nobody_who_knows_no_owners(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "plan.toml").write_text(
+        tomli_w.dumps(plan_fields(aggregation={"kind": "plain"}))
+    )
+    told = configured(tmp_path, "first")
+    with pytest.raises(NoServerError, match="no server runs here"):
+        _from_run_config(Context(0, 0, {}, RecordDict(), told))
+    by_hand = {key: value for key, value in told.items() if key != UP_KEY}
+    task = _from_run_config(Context(0, 0, {}, RecordDict(), by_hand))
+    task.record.close()
+    assert task.owners is None
