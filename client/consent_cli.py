@@ -1,6 +1,7 @@
 """`fedprune-client init|join|approve|rotate|leave`: keys of one's own, and consent."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -117,11 +118,15 @@ def rotate(
         return
     choose, place = cache(new_passphrase), Home(home)
     # New keys sign for the log, too: first of all, so that none wait that did not.
+    given_up = list[str]()
     if (ledger := _ledger(home)) is not None:
-        signing = place.enrolment.member.signing_public
-        institution_trail(home, place.name).require_noted(noted_lines(ledger), signing)
+        signing, noted = place.enrolment.member.signing_public, noted_lines(ledger)
+        trail = institution_trail(home, place.name)
+        trail.require_noted(noted, signing)
+        # They do without what the keys in use do without, and nothing more.
+        given_up = noted[: trail.given_up(noted, signing)]
     request = place.rotate(_stream(), choose)
-    _note_keys(home, request, read_identity(home / f"{COMING}{KEYS}", choose))
+    _note_keys(home, request, read_identity(home / f"{COMING}{KEYS}", choose), given_up)
     _tell_request(home / f"{COMING}{REQUEST}", request)
     typer.echo("The keys in use stay so until a bundle with the new ones is approved.")
 
@@ -192,8 +197,10 @@ def _contribution(run: str, account: Account, accountant: str) -> str:
     )
 
 
-def _note_keys(folder: Path, request: Enrolment, identity: Identity) -> None:
-    """Note new keys, and have them sign for the key of the audit log."""
+def _note_keys(
+    folder: Path, request: Enrolment, identity: Identity, given_up: Sequence[str] = ()
+) -> None:
+    """Note new keys, and have them sign for the key of the audit log, whatever it has lost."""
     trail = institution_trail(folder, request.name)
     member = request.member
     trail.append(
@@ -203,7 +210,7 @@ def _note_keys(folder: Path, request: Enrolment, identity: Identity) -> None:
             agreement_public=member.agreement_public.hex(),
         )
     )
-    trail.vouch(identity.signing_private)
+    trail.vouch(identity.signing_private, given_up, anew=bool(given_up))
 
 
 def _tell_request(path: Path, request: Enrolment) -> None:

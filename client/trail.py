@@ -28,9 +28,9 @@ def institution_trail(home: Path, name: str) -> FileTrail:
     return FileTrail(home / FOLDER, Author("institution", name), stream)
 
 
-def noted_lines(ledger: Ledger) -> dict[str, int]:
-    """Return the hashes of the log's lines that a ledger notes, by when, in Unix seconds."""
-    return {entry.digest: entry.time for entry in ledger.marked()}
+def noted_lines(ledger: Ledger) -> list[str]:
+    """Return the hashes of the log's lines that a ledger notes, in its order."""
+    return [entry.digest for entry in ledger.marked()]
 
 
 def note_charges(institution: Institution, place: Place, releases: tuple[Release, ...]) -> None:

@@ -175,6 +175,7 @@ def test_an_institution_signs_for_no_log_that_lacks_what_its_ledger_notes(
     good(audit(ran, "ash", "vouch"))
     load_institution(config)
     good(ran.do("ash", "rotate"))
+    assert kinds(home)[-3:] == ["enrolled", "vouched", "vouched_as_it_is"]
     # Or puts back what was there.
     shutil.rmtree(folder)
     shutil.copytree(whole, folder)

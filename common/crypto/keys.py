@@ -33,6 +33,7 @@ SIGNED_RELEASE: Final = b"fedprune/1/sign-release/"
 SIGNED_WITHDRAWAL: Final = b"fedprune/1/sign-withdrawal/"
 SIGNED_VERDICT: Final = b"fedprune/1/sign-verdict/"
 SIGNED_LOG: Final = b"fedprune/1/sign-log/"
+SIGNED_LOG_AS_IT_IS: Final = b"fedprune/1/sign-log-as-it-is/"
 SIGNED_LOG_LINE: Final = b"fedprune/1/sign-log-line/"
 SIGNED_LOG_HEAD: Final = b"fedprune/1/sign-log-head/"
 

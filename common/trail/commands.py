@@ -26,7 +26,8 @@ class Place:
 
     ``trusted`` are the long-lived keys in hexadecimal of which one must sign for the log's key,
     None where there are none. ``noted`` are hashes of its lines that stand elsewhere, after words
-    that say where. ``members`` are the long-lived keys of others' logs, as far as they are known.
+    that say where, in the order in which they were noted. ``members`` are the long-lived keys of
+    others' logs, as far as they are known.
     """
 
     trail: FileTrail
@@ -133,7 +134,8 @@ def audit_app(opened: Open, owner: Callable[[Path], bytes]) -> typer.Typer:
 
         After another log was begun or put back, or new operators were published.
         """
-        opened(home).trail.vouch(owner(home), anew=True)
+        place = opened(home)
+        place.trail.vouch(owner(home), [digest for _, digest in place.noted], anew=True)
         typer.echo("The log's key is signed for.")
 
     return app

@@ -62,6 +62,19 @@ class Vouched(Event):
     voucher: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
 
 
+@EVENTS.register("vouched_as_it_is")
+class VouchedAsItIs(Event):
+    """The owner's key signs for the log though it lacks some of what was noted elsewhere till then.
+
+    `noted` is how many lines that was, `last` the hash of the last.
+    """
+
+    by: Hash
+    noted: Count
+    last: Hash
+    voucher: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+
+
 @EVENTS.register("continued")
 class Continued(Event):
     """First line after a rotation: the file that ended, its SHA-256, its lines."""

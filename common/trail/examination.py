@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import Final
 
 from common.errors import ProtocolError
-from common.trail.events import Began, Continued, Vouched
-from common.trail.lines import GENESIS, Author, Head, Line, is_vouched, parsed
+from common.trail.events import Began, Continued, Vouched, VouchedAsItIs
+from common.trail.lines import GENESIS, Author, Head, Line, parsed
 from common.trail.refusals import MalformedLineError, TrailError
+from common.trail.vouching import is_vouched
 
 CURRENT: Final = "log.jsonl"
 """The file that grows."""
@@ -137,11 +138,14 @@ def row_hashes(files: Mapping[str, bytes]) -> set[str]:
     return {hashlib.sha256(row).hexdigest() for data in files.values() for _, row in _rows(data)}
 
 
-def vouched(files: Mapping[str, bytes]) -> list[tuple[int, Vouched]]:
-    """Return who says to have signed for a log's key, and when in Unix seconds; in order."""
+def vouched(files: Mapping[str, bytes]) -> list[Vouched | VouchedAsItIs]:
+    """Return what a log's rows say of who has signed for it, whether they are in its chain or not.
+
+    Each is to be held to its own signature, of a key that is not the log's.
+    """
     rows = (row for data in files.values() for _, row in _rows(data))
-    lines = (parsed(row) for row in rows if b'"event":"vouched"' in row)
-    return [(line.seconds, line.event) for line in lines if isinstance(line.event, Vouched)]
+    events = [parsed(row).event for row in rows if b'"event":"vouched' in row]
+    return [event for event in events if isinstance(event, Vouched | VouchedAsItIs)]
 
 
 def _order(name: str) -> tuple[bool, str]:

@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, final
@@ -30,8 +30,9 @@ from common.trail.counts import Counts, ends
 from common.trail.ending import last_line, rest_of
 from common.trail.events import Began, Continued, Event, Healed
 from common.trail.examination import CLOSED, CURRENT, closed_name, read, row_hashes, vouched
-from common.trail.lines import GENESIS, Author, Head, Line, is_vouched, parsed, vouch, written
+from common.trail.lines import GENESIS, Author, Head, Line, parsed, written
 from common.trail.refusals import MalformedLineError, TrailError
+from common.trail.vouching import given_up, vouch, vouch_as_it_is
 
 FOLDER: Final = "audit"
 KEY, HEAD, LOCK, COUNTS = "key", "head", "lock", "counts"
@@ -74,52 +75,53 @@ class FileTrail:
         with self._locked() as private:
             return self._note(events, private, fold=True).waiting
 
-    def vouch(
-        self, owner: bytes, noted: Mapping[str, int] | None = None, *, anew: bool = False
-    ) -> None:
+    def vouch(self, owner: bytes, noted: Sequence[str] = (), *, anew: bool = False) -> None:
         """Have a long-lived Ed25519 key sign for the log's key, once unless ``anew``.
 
-        ``noted`` are hashes of lines that stand elsewhere, by when they were noted.
+        ``noted`` are hashes of lines that stand elsewhere, in the order in which they were noted;
+        signing ``anew`` does without those of them that the log lacks, and without no later one.
 
         Raises:
             TrailError: as `require_noted`; or it is to be signed for and is not whole.
         """
-        if noted:
+        if noted and not anew:
             self.require_noted(noted, verifying_key(owner))
         with self._locked() as private:
             self._write([], private)
-            event, files = vouch(owner, self._author, verifying_key(private)), files_of(self.folder)
-            if anew or event not in [known for _, known in vouched(files)]:
+            given, files = (owner, self._author, verifying_key(private)), files_of(self.folder)
+            event = vouch(*given)
+            if anew:
+                lacks = {*noted} - row_hashes(files)
+                self._write([event, *([vouch_as_it_is(*given, noted)] if lacks else [])], private)
+            elif event not in vouched(files):
                 if noted:
                     # Lines of another log may lie among its own.
                     read(files).require_whole()
                 self._write([event], private)
 
-    def require_noted(self, noted: Mapping[str, int], owner: bytes) -> None:
-        """Return if the log holds all lines that were noted since its owner last signed for it.
+    def require_noted(self, noted: Sequence[str], owner: bytes) -> None:
+        """Return if the log holds all lines that were noted, but those its owner does without.
 
-        ``noted`` are their hashes, by when in Unix seconds, ``owner`` is a public Ed25519 key.
+        ``noted`` are their hashes, as in `vouch`, ``owner`` is a public Ed25519 key.
 
         Raises:
             TrailError: it was cut, set back, or begun anew.
         """
+        given_up = self.given_up(noted, owner)
         with still(self.folder):
-            files, key = files_of(self.folder), own_key(self.folder)
-        since = max(
-            (
-                time
-                for time, event in vouched(files)
-                if event.by == owner.hex() and is_vouched(event, self._author, key)
-            ),
-            default=0,
-        )
-        held = row_hashes(files)
-        if gone := [line for line, time in noted.items() if time > since and line not in held]:
+            held = row_hashes(files_of(self.folder))
+        if gone := {*noted[given_up:]} - held:
             raise TrailError(
                 f"{self.folder}: lacks {len(gone)} lines that were noted elsewhere: it was cut, set"
                 " back or begun anew; put its latest copy back, or sign for it as it is: audit"
                 " vouch"
             )
+
+    def given_up(self, noted: Sequence[str], owner: bytes) -> int:
+        """Return up to how many of ``noted`` its owner has signed for the log whatever it lacks."""
+        with still(self.folder):
+            files, key = files_of(self.folder), own_key(self.folder)
+        return given_up(vouched(files), owner, self._author, key, noted)
 
     def rotate(self) -> Path | None:
         """Begin another file; return the one that ended, if there was anything in it."""

@@ -19,15 +19,12 @@ from pydantic import ValidationError
 from common.crypto.body import hash_facts
 from common.crypto.keys import (
     SIGNATURE_SIZE,
-    SIGNED_LOG,
     SIGNED_LOG_HEAD,
     SIGNED_LOG_LINE,
     sign,
     verify,
-    verifying_key,
 )
-from common.errors import ProtocolError
-from common.trail.events import EVENTS, Event, Vouched
+from common.trail.events import EVENTS, Event
 from common.trail.refusals import MalformedLineError
 
 Role = Literal["server", "institution"]
@@ -189,29 +186,9 @@ def parsed(data: bytes) -> Line:
     return line
 
 
-def vouch(private: bytes, author: Author, log_key: bytes) -> Vouched:
-    """Return the event by which a long-lived Ed25519 key signs for a log's key."""
-    signature = sign(private, SIGNED_LOG, _log_statement(author, log_key))
-    return Vouched(by=verifying_key(private).hex(), voucher=signature.hex())
-
-
-def is_vouched(event: Vouched, author: Author, log_key: bytes) -> bool:
-    """Whether the key that an event names did sign for this log's key."""
-    statement = _log_statement(author, log_key)
-    try:
-        verify(bytes.fromhex(event.by), SIGNED_LOG, statement, bytes.fromhex(event.voucher))
-    except ProtocolError:
-        return False
-    return True
-
-
 def hash_of(head: bytes) -> str:
     """Return the hash of the line that a head in bytes speaks of; nothing of nothing."""
     return Head.from_bytes(head).hash if head else ""
-
-
-def _log_statement(author: Author, log_key: bytes) -> bytes:
-    return hash_facts("log", [author.role, author.name, log_key.hex()])
 
 
 def _head_statement(author: Author, sequence: int, digest: str) -> bytes:

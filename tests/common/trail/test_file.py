@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from common.crypto.keys import verifying_key
 from common.errors import ConfigError, DiskError
 from common.trail import file
 from common.trail.events import Continued, Healed, Opened, Refused
-from common.trail.examination import Examined, examined
+from common.trail.examination import Examined, examined, read
 from common.trail.file import FileTrail, files_of, read_head
 from common.trail.interface import Untold, refusals_noted
 from common.trail.lines import GENESIS, Author, Head
 from common.trail.refusals import TrailError
-from tests.common.trail.logs import appending, owner_of, said, trail_at, trusted_of
+from tests.common.trail.logs import NOON, appending, owner_of, said, trail_at, trusted_of
 
 
 def look(trail: FileTrail, name: str = "") -> Examined:
@@ -63,6 +64,81 @@ def test_an_owner_signs_for_the_key_once(tmp_path: Path) -> None:
     trail.vouch(owner_of("birch"))
     look(trail, "ash").require_whole()
     look(trail, "birch").require_whole()
+
+
+def cut(trail: FileTrail, lines: int) -> dict[str, bytes]:
+    """Set a log back to its first lines, head and all; return what it was."""
+    files = files_of(trail.folder)
+    log = trail.folder / "log.jsonl"
+    log.write_bytes(b"".join(files["log.jsonl"].splitlines(keepends=True)[:lines]))
+    private = (trail.folder / "key").read_bytes()
+    head = Head.of(read(files_of(trail.folder)).lines[-1], private)
+    (trail.folder / "head").write_bytes(head.to_bytes().hex().encode())
+    return files
+
+
+def noted_at(trail: FileTrail) -> list[str]:
+    return [line.hash for line in look(trail).lines]
+
+
+def test_what_was_noted_is_asked_for_whatever_the_clock_said(tmp_path: Path) -> None:
+    """A clock that was ahead when the key was signed for excuses nothing that is noted since."""
+    ahead = FileTrail(
+        tmp_path / "audit", Author("institution", "ash"), bytes, clock=lambda: NOON + 10**6
+    )
+    ahead.vouch(owner_of("ash"))
+    trail = FileTrail(ahead.folder, Author("institution", "ash"), bytes, clock=lambda: NOON)
+    trail.append(said(1), said(2))
+    noted = noted_at(trail)
+    trail.vouch(owner_of("ash"), noted)
+    cut(trail, 3)
+    with pytest.raises(TrailError, match="lacks 1 lines that were noted elsewhere"):
+        trail.vouch(owner_of("ash"), noted)
+    # Nor has a person who signs for it as it is to wait until the clock is there.
+    trail.vouch(owner_of("ash"), noted, anew=True)
+    assert kinds(trail)[3:] == ["vouched", "vouched_as_it_is"]
+    trail.vouch(owner_of("ash"), noted)
+    trail.append(said(3))
+    noted += noted_at(trail)[-1:]
+    trail.vouch(owner_of("ash"), noted)
+    cut(trail, 5)
+    with pytest.raises(TrailError, match="lacks 1 lines that were noted elsewhere"):
+        trail.vouch(owner_of("ash"), noted)
+
+
+def test_nobody_but_the_owner_does_without_what_was_noted(tmp_path: Path) -> None:
+    """Whoever cuts the log can copy an earlier word of the owner's, with any time."""
+    trail = trail_at(tmp_path)
+    trail.append(said(1))
+    trail.vouch(owner_of("ash"))
+    noted = noted_at(trail)
+    cut(trail, 1)
+    trail.vouch(owner_of("ash"), noted, anew=True)
+    word = files_of(trail.folder)["log.jsonl"].splitlines()[-1]
+    trail.append(said(2))
+    noted += noted_at(trail)[-1:]
+    cut(trail, 3)
+    log = trail.folder / "log.jsonl"
+    forged = [
+        word.replace(b'"time":"2023', b'"time":"2123'),
+        word.replace(b'"noted":3', b'"noted":4').replace(noted[2].encode(), noted[3].encode()),
+        word.replace(b'"noted":3', b'"noted":4'),
+    ]
+    log.write_bytes(log.read_bytes() + b"".join(line + b"\n" for line in forged))
+    with pytest.raises(TrailError, match="lacks 1 lines that were noted elsewhere"):
+        trail.require_noted(noted, verifying_key(owner_of("ash")))
+    # Of other notes, as of a ledger that was begun anew, it says nothing.
+    assert trail.given_up(noted, verifying_key(owner_of("ash"))) == 3
+    assert trail.given_up(["5a" * 32] * 9, verifying_key(owner_of("ash"))) == 0
+    assert trail.given_up(noted[:2], verifying_key(owner_of("ash"))) == 0
+    assert trail.given_up(noted, verifying_key(owner_of("birch"))) == 0
+
+
+def test_an_owner_who_signs_for_a_whole_log_does_without_nothing(tmp_path: Path) -> None:
+    trail = trail_at(tmp_path)
+    trail.append(said(1))
+    trail.vouch(owner_of("ash"), noted_at(trail), anew=True)
+    assert kinds(trail) == ["began", "opened", "vouched"]
 
 
 def test_rotation_keeps_the_chain(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ from common.trail.lines import (
     Author,
     Head,
     Line,
-    is_vouched,
     parsed,
-    vouch,
     written,
 )
 from common.trail.refusals import MalformedLineError
@@ -101,13 +99,6 @@ def test_a_head_is_known_again_by_its_author_and_key() -> None:
             head.require_signed(author, verifying_key(private))
     with pytest.raises(MalformedLineError, match="104 bytes, not 103"):
         Head.from_bytes(head.to_bytes()[1:])
-
-
-def test_a_long_lived_key_signs_for_one_log_alone() -> None:
-    event = vouch(OTHER, ASH, verifying_key(PRIVATE))
-    assert is_vouched(event, ASH, verifying_key(PRIVATE))
-    assert not is_vouched(event, Author("institution", "birch"), verifying_key(PRIVATE))
-    assert not is_vouched(event, ASH, verifying_key(OTHER))
 
 
 def test_an_event_repeats_no_value_it_refuses() -> None:
