@@ -90,9 +90,13 @@ def parse_toml(
     parse: Callable[[dict[str, Any]], T], data: bytes, source: str, kind: type[ConfigError]
 ) -> T:
     """Return what ``parse`` makes of TOML; raise ``kind`` naming ``source`` and the fault."""
+    return validated(parse, fields_of(data, source, kind), source, kind)
+
+
+def fields_of(data: bytes, source: str, kind: type[ConfigError]) -> dict[str, Any]:
+    """Return what stands in TOML; raise ``kind`` naming ``source`` and the fault."""
     try:
-        fields = tomllib.loads(data.decode())
+        return tomllib.loads(data.decode())
     # ValueError: not UTF-8, not TOML, or a number of thousands of digits.
     except (ValueError, RecursionError) as error:
         raise kind(f"{source}: not readable as TOML: {error}") from error
-    return validated(parse, fields, source, kind)

@@ -14,7 +14,7 @@ from client.cleaning import Table, clean
 from client.data import Splits, capped, load_table, prepare, require_trainable
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, DataError
-from common.plan import Plan, load_plan, plan_from_dict
+from common.plan import Plan, load_draft, plan_from_dict
 from common.privacy.budgets import training_mechanism
 from common.schema import FeatureSchema, load_schema
 from common.segments import require_releasable
@@ -63,7 +63,7 @@ def assemble(options: Options) -> Federation:
 
     Without ``data`` the embedded consortium is used; its institutions are its natural parts.
     """
-    base = load_plan(options.plan) if isinstance(options.plan, Path) else options.plan
+    base = load_draft(options.plan) if isinstance(options.plan, Path) else options.plan
     schema = _schema(options, base)
     count = options.institutions or (len(base.institutions) if base else INSTITUTIONS)
     if options.data is None:

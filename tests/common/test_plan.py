@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from common.errors import ConfigError, PlanError
-from common.plan import Plan, load_plan, plan_from_dict
+from common.errors import ConfigError, PlanError, SchemaError
+from common.plan import Plan, load_draft, load_plan, plan_from_dict
 from common.schema import load_schema
 from common.segments import segments_of
 from tests.support import (
@@ -56,6 +56,39 @@ def test_toml_round_trip_keeps_the_hash(tmp_path: Path) -> None:
     assert load_plan(path) == plan
     assert load_plan(path).digest() == plan.digest()
     assert load_plan(path).to_toml() == plan.to_toml()
+
+
+def drafted(place: Path, schema: str) -> Path:
+    place.mkdir()
+    path = place / "plan.toml"
+    path.write_text(tomli_w.dumps({**small_plan().to_dict(), "schema": schema}))
+    return path
+
+
+def test_draft_takes_its_schema_from_a_file_beside_it(tmp_path: Path) -> None:
+    path = drafted(tmp_path / "home", "own.toml")
+    schema = small_plan().schema_.model_dump(mode="json", exclude_none=True)
+    (path.parent / "own.toml").write_text(tomli_w.dumps(schema))
+    assert load_draft(path).digest() == small_plan().digest()
+    assert load_draft(drafted(tmp_path / "named", "credit_consortium")).schema_ == load_schema(
+        "credit_consortium"
+    )
+    # Who approves a plan of others opens no file that it names.
+    with pytest.raises(PlanError, match=r"unknown schema 'own\.toml'; known: .* beside the plan"):
+        load_plan(path)
+
+
+@pytest.mark.parametrize("name", ["../own.toml", "/own.toml", "own", "sub/own.toml"])
+def test_draft_takes_no_schema_from_elsewhere(tmp_path: Path, name: str) -> None:
+    path = drafted(tmp_path / "home", name)
+    (tmp_path / "own.toml").write_text("")
+    with pytest.raises(PlanError, match="unknown schema"):
+        load_draft(path)
+
+
+def test_draft_names_the_schema_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match=r"home/own\.toml: no such file"):
+        load_draft(drafted(tmp_path / "home", "own.toml"))
 
 
 @given(st.integers(0, 2**32 - 1))
