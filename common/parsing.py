@@ -9,10 +9,10 @@ from errno import ELOOP
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ValidationError
 
 from common.errors import ConfigError
+from common.wording import in_words
 
 T = TypeVar("T")
 
@@ -27,18 +27,11 @@ def validated(
     try:
         return parse(fields)
     except ValidationError as error:
-        problems = "; ".join(map(_in_words, error.errors(include_url=False)))
+        # Only the model that parses knows which keys were meant.
+        model = getattr(parse, "__self__", None)
+        model = model if isinstance(model, type) and issubclass(model, BaseModel) else None
+        problems = in_words(error.errors(include_url=False), fields, model)
         raise kind(f"{source}: {problems}") from error
-
-
-def _in_words(problem: ErrorDetails) -> str:
-    """Name where, which number, and what is wrong; a text may be a secret and is not repeated."""
-    # Pydantic names the branches of a union too, which no reader typed.
-    parts = [str(part) for part in problem["loc"]]
-    where = ".".join(part for part in parts if "[" not in part and "constrained-" not in part)
-    number = problem["input"] if isinstance(problem["input"], int | float) else ""
-    told = problem["msg"].removeprefix("Value error, ")
-    return f"{where} {number}".strip() + ": " * bool(where) + told
 
 
 def read_bytes(path: Path, kind: type[ConfigError] = ConfigError) -> bytes:

@@ -196,7 +196,7 @@ def test_a_database_is_checked_like_a_file(schema: Path) -> None:
             ["t.csv", "--url", "sqlite:///t", "--query", "SELECT 1"],
             "give a table, or --url and --query of a database: one of them",
         ),
-        (["--url", "sqlite:///t"], "--url and --query: query: Field required"),
+        (["--url", "sqlite:///t"], "--url and --query: query: is missing: add it"),
         (
             ["--url", "mysql://me:HIDDEN@host/loans", "--query", "SELECT 1"],
             "--url and --query: url: holds a password: take it out, and give it in"

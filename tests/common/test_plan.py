@@ -302,7 +302,10 @@ def refuse(section: str, key: str, value: object) -> tuple[dict[str, Any], str]:
         ({"training": {"sample_rate": 0.01}}, "less than one row a batch: raise training"),
         ({"version": 2}, "version"),
         ({"name": "Small Plan"}, "name"),
-        ({"institutions": [{"name": "ash", "size": 49}] * 3}, r"institutions\.0\.size"),
+        (
+            {"institutions": [{"name": "ash", "size": 49}] * 3},
+            "institution 'ash', size 49: must be at least 50",
+        ),
         ({"institutions": [{"name": "ash", "size": 90}] * 3}, "listed twice"),
         ({"institutions": FIELDS["institutions"][:2]}, "2 institutions are fewer than 3"),
         ({"institutions": []}, "0 institutions are fewer"),
@@ -344,7 +347,7 @@ POOLS = {"south": SOUTH, "north": NORTH}
         ({"groups": ["sex", "age", "sex"]}, "two groups have one name: list each column"),
         ({"pools": {"north": [*NORTH, "oak"]}}, "'north' holds 'oak', who is no member: name"),
         ({"pools": {"north": [*NORTH, "ash"]}}, "pool 'north' lists an institution twice"),
-        ({"pools": {"North": NORTH}}, "String should match"),
+        ({"pools": {"North": NORTH}}, "pools.North: must be lower-case letters"),
         ({"pools": {"north": NORTH[:2]}}, "'north' of 2 institutions is smaller than 3: a sum"),
         ({"pools": POOLS | {"also": SOUTH}}, "two pools hold the same institutions, or one holds"),
         ({"pools": {"all": NORTH + SOUTH}}, "or one holds all: keep one of them"),
@@ -441,7 +444,7 @@ def test_counts_must_fit_the_ring() -> None:
 def test_unknown_key_is_refused(section: str) -> None:
     fields = deepcopy(small_plan().to_dict())
     (fields[section] if section else fields)["colour"] = 1
-    with pytest.raises(PlanError, match=rf"{section and section + '.'}colour 1: Extra inputs"):
+    with pytest.raises(PlanError, match=rf"{section and section + '.'}colour 1: unknown key"):
         plan_from_dict(fields)
 
 
