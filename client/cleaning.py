@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 
+from client.misfits import UNREADABLE, misfit, require_names
 from common.encoding import MISSING_TEXT, Floats, out_of_range, read_column
 from common.errors import DataError
 from common.schema import CategoricalColumn, Column, FeatureSchema, NumericColumn, token
@@ -102,31 +103,24 @@ def _counts(found: Mapping[str, Rows]) -> dict[str, int]:
 
 def _validate(frame: pd.DataFrame, schema: FeatureSchema, source: str) -> pd.DataFrame:
     """Return the rows parsed: numbers, indices of categories, identifiers, ignored as read."""
-    label = f"are neither {schema.label.positive!r} nor {schema.label.negative!r}"
+    require_names(frame, schema, source)
     columns = {column.name: _expect(column) for column in schema.columns}
-    columns[schema.label.column] = _expect(schema.outcome, label)
+    columns[schema.label.column] = _expect(schema.outcome)
     if schema.customer is not None:
         columns[schema.customer] = pa.Column(parsers=pa.Parser(_identifiers))
-    bare = {name: pa.Column() for name in columns}
-    bare |= {name: pa.Column(required=False) for name in schema.ignored}
-    names = pa.DataFrameSchema(bare, strict=True, unique_column_names=True)
     try:
-        names.validate(frame.head(0), lazy=True)  # Cells are parsed only under sound names.
         return pa.DataFrameSchema(columns).validate(frame, lazy=True)
     except pa.errors.SchemaErrors as errors:
         # Not chained: pandera's error shows cells.
-        raise DataError(f"{source}: {_explain(errors.failure_cases, frame)}") from None
+        raise misfit(errors.failure_cases, frame, schema, source) from None
 
 
-def _expect(column: Column, unlike: str = "are not among its declared values") -> pa.Column:
+def _expect(column: Column) -> pa.Column:
     checks = []
-    if isinstance(column, NumericColumn):
-        unlike = "are not numbers"
-        if column.outside == "refuse":
-            bounds = f"are outside [{column.lo:g}, {column.hi:g}]: correct them"
-            checks.append(pa.Check(partial(_within, column=column), error=bounds))
-    remedy = f"{unlike}: correct them, or declare them in the schema"
-    checks.append(pa.Check(np.isfinite, error=remedy))
+    if isinstance(column, NumericColumn) and column.outside == "refuse":
+        bounds = f"are outside [{column.lo:g}, {column.hi:g}]: correct them"
+        checks.append(pa.Check(partial(_within, column=column), error=bounds))
+    checks.append(pa.Check(np.isfinite, error=UNREADABLE))
     parser = pa.Parser(partial(_parse, column=column))
     return pa.Column(parsers=parser, checks=checks, nullable=column.missing != "refuse")
 
@@ -146,33 +140,3 @@ def _identifiers(cells: "pd.Series[Any]") -> "pd.Series[str]":
     texts = (token(identifier) for identifier in distinct)
     known = [None if text.lower() in MISSING_TEXT else text for text in texts]
     return pd.Series(np.array([*known, None], dtype=object)[rows], index=cells.index, dtype="str")
-
-
-def _explain(failures: pd.DataFrame, frame: pd.DataFrame) -> str:
-    """Put the first problem that pandera found, and how many others, into one line."""
-    # Absent columns first: without a header the file's "names" are a record's cells.
-    absent = failures[failures["check"] == "column_in_dataframe"]
-    first = (failures if absent.empty else absent).iloc[0]
-    # Faults of cells have a row, and count once a column; faults of names have none.
-    in_cells = failures["index"].notna().any()
-    where = failures["column" if in_cells else "failure_case"].astype(str)
-    count = (failures["check"].astype(str) + "/" + where).nunique()
-    others = f" ({count - 1} more problems)" if count > 1 else ""
-    if first["check"] == "column_in_dataframe":
-        return f"column {first['failure_case']!r} is missing: add it to the file{others}"
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        return f"column {repeated[0]!r} occurs more than once: keep one of them"
-    if first["check"] == "column_in_schema":
-        return (
-            f"column {first['failure_case']!r} is not in the schema: remove it from the file or"
-            f" declare it, if only in `ignored`{others}"
-        )
-    same = failures[(failures["column"] == first["column"]) & (failures["check"] == first["check"])]
-    problem = first["check"]
-    if problem == "not_nullable":
-        problem = "are missing: fill them, or have the schema drop or indicate them"
-    return (
-        f"column {first['column']!r}: {len(same)} cells, the first in row"
-        f" {same['index'].min() + 1}, {problem}{others}"
-    )

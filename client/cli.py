@@ -11,8 +11,8 @@ from rich.table import Table
 from client import backup_cli, consent_cli, ledger_cli, release_cli, score_cli, trail_cli
 from client.databases import Database
 from client.operate_cli import add_commands
-from common.console import AsJson, command_line, new_app, tell_json
-from common.errors import ConfigError
+from common.console import AsJson, command_line, errors, new_app, printable, tell_json
+from common.errors import ConfigError, DataError, TableError
 from common.parsing import validated
 from common.schema import load_schema
 
@@ -59,7 +59,10 @@ def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     from client.data import load_table, prepare, require_trainable  # noqa: PLC0415
 
     declared = load_schema(schema)
-    table = load_table(_source(data, {"url": url, "query": query, "ca": ca}), declared)
+    try:
+        table = load_table(_source(data, {"url": url, "query": query, "ca": ca}), declared)
+    except TableError as error:
+        raise _all_told(error) from error
     splits = prepare(table, declared, cap)
     require_trainable(splits, batch)
     report = table.report
@@ -81,6 +84,18 @@ def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     out = Console(highlight=False, markup=False, emoji=False)
     out.print(table.source, soft_wrap=True)
     out.print(shown)
+
+
+def _all_told(error: TableError) -> DataError:
+    """Print every problem where there are several, and return what then ends the command."""
+    if len(error.problems) == 1:
+        return error
+    for problem in error.problems:
+        errors.print(printable(f"{error.source}: {problem}"), markup=False)
+    return DataError(
+        f"{error.source}: {len(error.problems)} problems, a line each above: mend them, then check"
+        " again"
+    )
 
 
 def _source(data: Path | None, options: dict[str, object]) -> Path | Database:

@@ -7,6 +7,7 @@ FedpruneError                 exit 1
 │   ├── ModelError
 │   └── NoServerError                  no server runs in a folder (`server.desk`)
 ├── DataError                 exit 4   an institution's table does not fit
+│   └── TableError                     in one or more ways, all of which it knows
 ├── PolicyError               exit 5   the institution refuses what it is asked
 │   └── ProtocolError                  a message breaks the protocol
 ├── AggregationError          exit 6   a round cannot be completed
@@ -20,6 +21,8 @@ Every message names the value, the bound and the remedy in one line. Messages ne
 hold a record's contents: what is raised on an institution may reach the server, so only
 the ``reason`` of a `PolicyError` does.
 """
+
+from collections.abc import Sequence
 
 
 class FedpruneError(Exception):
@@ -50,6 +53,18 @@ class DataError(FedpruneError):
     """A table does not fit its schema, or is too small to train on."""
 
     exit_code = 4
+
+
+class TableError(DataError):
+    """A table's columns or cells do not fit its schema; ``problems`` has a line for each way."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        """Tell the first problem, and how many others there are."""
+        self.source, self.problems = source, tuple(problems)
+        first, *others = problems
+        ending = "problem" if len(others) == 1 else "problems"
+        more = f" ({len(others)} more {ending}: fedprune-client check lists all)" if others else ""
+        super().__init__(f"{source}: {first}{more}")
 
 
 class PolicyError(FedpruneError):

@@ -9,10 +9,10 @@ from errno import ELOOP
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ValidationError
 
 from common.errors import ConfigError
+from common.wording import in_words
 
 T = TypeVar("T")
 
@@ -27,18 +27,11 @@ def validated(
     try:
         return parse(fields)
     except ValidationError as error:
-        problems = "; ".join(map(_in_words, error.errors(include_url=False)))
+        # Only the model that parses knows which keys were meant.
+        model = getattr(parse, "__self__", None)
+        model = model if isinstance(model, type) and issubclass(model, BaseModel) else None
+        problems = in_words(error.errors(include_url=False), fields, model)
         raise kind(f"{source}: {problems}") from error
-
-
-def _in_words(problem: ErrorDetails) -> str:
-    """Name where, which number, and what is wrong; a text may be a secret and is not repeated."""
-    # Pydantic names the branches of a union too, which no reader typed.
-    parts = [str(part) for part in problem["loc"]]
-    where = ".".join(part for part in parts if "[" not in part and "constrained-" not in part)
-    number = problem["input"] if isinstance(problem["input"], int | float) else ""
-    told = problem["msg"].removeprefix("Value error, ")
-    return f"{where} {number}".strip() + ": " * bool(where) + told
 
 
 def read_bytes(path: Path, kind: type[ConfigError] = ConfigError) -> bytes:
@@ -90,9 +83,13 @@ def parse_toml(
     parse: Callable[[dict[str, Any]], T], data: bytes, source: str, kind: type[ConfigError]
 ) -> T:
     """Return what ``parse`` makes of TOML; raise ``kind`` naming ``source`` and the fault."""
+    return validated(parse, fields_of(data, source, kind), source, kind)
+
+
+def fields_of(data: bytes, source: str, kind: type[ConfigError]) -> dict[str, Any]:
+    """Return what stands in TOML; raise ``kind`` naming ``source`` and the fault."""
     try:
-        fields = tomllib.loads(data.decode())
+        return tomllib.loads(data.decode())
     # ValueError: not UTF-8, not TOML, or a number of thousands of digits.
     except (ValueError, RecursionError) as error:
         raise kind(f"{source}: not readable as TOML: {error}") from error
-    return validated(parse, fields, source, kind)

@@ -18,7 +18,7 @@ from common.consent.operators import Operators
 from common.crypto.terms import Terms, default_threshold, withstood
 from common.errors import PlanError
 from common.groups import LEAST, require_groups, require_pools
-from common.parsing import parse_toml, read_toml, validated
+from common.parsing import fields_of, parse_toml, read_bytes, read_toml, validated
 from common.pruning.scores import MEAN_MAGNITUDE
 from common.schema import FeatureSchema, load_schema, shipped_schemas
 from common.sections import (
@@ -43,6 +43,7 @@ __all__ = [
     "OptimiserPlan",
     "Plan",
     "PruningPlan",
+    "load_draft",
     "load_plan",
     "plan_from_dict",
 ]
@@ -87,7 +88,7 @@ class Plan(Section):
         if value not in shipped_schemas():
             raise ValueError(
                 f"unknown schema {value!r}; known: {', '.join(shipped_schemas())},"
-                " or write the schema out in the plan"
+                " a .toml file beside the plan that you write, or the schema written out"
             )
         return load_schema(value)
 
@@ -314,6 +315,22 @@ def plan_from_dict(fields: dict[str, Any], source: str = "the plan") -> Plan:
 def load_plan(path: Path) -> Plan:
     """Read and validate a plan file; raise `PlanError` naming the file and each problem."""
     return read_toml(Plan.model_validate, path, PlanError)
+
+
+def load_draft(path: Path) -> Plan:
+    """Read the plan that somebody writes here: its schema may be a file beside it, by its name.
+
+    The file's content becomes part of the plan. A plan of others is read by `load_plan`, which
+    opens no other file.
+
+    Raises:
+        ConfigError: naming the plan or the schema, and each problem.
+    """
+    fields = fields_of(read_bytes(path, PlanError), str(path), PlanError)
+    named = fields.get("schema")
+    if isinstance(named, str) and named.endswith(".toml") and Path(named).name == named:
+        fields["schema"] = load_schema(path.parent / named)
+    return plan_from_dict(fields, str(path))
 
 
 def plan_from_toml(data: bytes, source: str) -> Plan:

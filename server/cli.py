@@ -8,7 +8,7 @@ import typer
 from common.console import AsJson, command_line, new_app, tell, tell_json, warn
 from common.entropy import SystemEntropy
 from common.facts import facts_of, pruning_of, warnings_of
-from common.plan import Plan, load_plan
+from common.plan import Plan, load_draft
 from common.segments import evaluation_rounds, require_releasable, sensitivity
 from server import backup_cli, founding_cli, release_cli, trail_cli
 from server.live_cli import dashboard
@@ -40,7 +40,7 @@ def plan(file: Annotated[Path, typer.Argument(help="Plan file.")], as_json: AsJs
     from common.privacy.shared import abandoned_epsilon  # noqa: PLC0415
     from server.rounds import initial_model  # noqa: PLC0415
 
-    agreed = load_plan(file)
+    agreed = load_draft(file)
     size = initial_model(agreed, SystemEntropy().stream("check")).mask.size
     mechanism = training_mechanism(agreed)
     require_releasable(agreed)

@@ -18,7 +18,7 @@ from common.durable import write_atomically
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError
 from common.parsing import read_bytes, validated
-from common.plan import load_plan
+from common.plan import load_draft
 from common.release.manifest import Manifest, Withdrawal
 from common.secret_files import (
     create_secret,
@@ -47,6 +47,8 @@ from server.trail import server_trail
 TEMPLATE = """\
 # The plan of {name}: what its members agree on. fedprune-server plan {plan} checks it.
 name = "{name}"
+# A shipped schema, or a file beside this one: schema = "loans.toml", as --schema of fedprune-sim
+# takes it. What stands in it becomes part of the plan.
 schema = "credit_consortium"
 
 # Who signs for the federation, and how many of them must. Members approve these keys too.
@@ -178,7 +180,7 @@ def publish(
 ) -> None:
     """Propose the plan and the members as the bundle to join by, and sign that."""
     place, now = ServerHome(home), int(time.time())
-    agreed = load_plan(plan or home / PLAN)
+    agreed = load_draft(plan or home / PLAN)
     expires = founding.expiry(place, agreed, now, days)
     proposal = founding.propose_charter(place, agreed, now, expires)
     propose(place, proposal, f"publish-{_number(proposal)}")

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from common.console import HERE, AsJson, Home, errors, printable, progress_bars, tell_json
 from common.errors import ConfigError, FedpruneError
-from common.plan import load_plan
+from common.plan import load_draft, load_plan
 
 POLL_SECONDS = 0.5
 PLAN = "plan.toml"
@@ -46,7 +46,7 @@ def start(
     """Start a run of a plan on the server that is up."""
     from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
 
-    agreed = load_plan(plan or home / PLAN)
+    agreed = load_draft(plan or home / PLAN)
     find_desk(home)
     name = run or f"{agreed.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if not RUN_NAME.fullmatch(name):

@@ -1,7 +1,9 @@
 """From a command's options to the effective plan and the institutions' rows."""
 
+import logging
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, log10
 from pathlib import Path
@@ -14,16 +16,20 @@ from client.cleaning import Table, clean
 from client.data import Splits, capped, load_table, prepare, require_trainable
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, DataError
-from common.plan import Plan, load_plan, plan_from_dict
+from common.groups import LEAST
+from common.plan import Plan, load_draft, plan_from_dict
 from common.privacy.budgets import training_mechanism
 from common.schema import FeatureSchema, load_schema
 from common.segments import require_releasable
 from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
-from simulations.partition import partition
+from simulations.partition import partition, values_apart, values_held
 
 EMBEDDED = "credit_consortium"
 INSTITUTIONS = 10
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+log = logging.getLogger("fedprune.simulations")
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,11 @@ def assemble(options: Options) -> Federation:
 
     Without ``data`` the embedded consortium is used; its institutions are its natural parts.
     """
-    base = load_plan(options.plan) if isinstance(options.plan, Path) else options.plan
+    base = load_draft(options.plan) if isinstance(options.plan, Path) else options.plan
     schema = _schema(options, base)
-    count = options.institutions or (len(base.institutions) if base else INSTITUTIONS)
+    asked = options.institutions or (len(base.institutions) if base else None)
     if options.data is None:
-        frames = consortium(institutions=count)
+        frames = consortium(institutions=asked or INSTITUTIONS)
         table = clean(pooled(frames), schema, "embedded data")
     elif isinstance(options.data, pd.DataFrame):
         table = clean(options.data, schema, options.source)
@@ -75,11 +81,16 @@ def assemble(options: Options) -> Federation:
         table = load_table(options.data, schema)
     kind = options.partition or ("natural" if options.data is None else "iid")
     rng = np.random.default_rng(options.seed)
+    count = asked or _by_value(table, schema, kind) or INSTITUTIONS
+    dealt = partition(table.frame, schema, kind, count, rng)
+    names = _names(values_held(table.frame, schema, kind, dealt), kind, count)
+    # A plan's institutions are sorted, and so are their parts.
+    named = sorted(zip(names, dealt, strict=True), key=lambda pair: pair[0])
+    names = [name for name, _ in named]
     parts = [
-        table.select(rows, f"{table.source}, part {index}")
-        for index, rows in enumerate(partition(table.frame, schema, kind, count, rng))
+        table.select(rows, f"{table.source}, part {index}") for index, (_, rows) in enumerate(named)
     ]
-    plan = _effective(options, base, schema, parts)
+    plan = _effective(options, base, schema, parts, names)
     members = zip(plan.names, parts, strict=True)
     splits = {
         name: prepare(part, schema, plan.customer_cap, options.fold) for name, part in members
@@ -127,14 +138,16 @@ def _schema(options: Options, base: Plan | None) -> FeatureSchema:
 
 
 def _effective(
-    options: Options, base: Plan | None, schema: FeatureSchema, parts: list[Table]
+    options: Options,
+    base: Plan | None,
+    schema: FeatureSchema,
+    parts: list[Table],
+    names: list[str],
 ) -> Plan:
     fields: dict[str, Any] = base.to_dict() if base else {"name": _slug(schema.name)}
     fields["schema"] = schema.model_dump(mode="json", exclude_none=True)
     dealt = base is None or options.partition or len(base.institutions) != len(parts)
     if dealt:
-        width = max(2, len(str(len(parts) - 1)))
-        names = [f"bank-{index:0{width}d}" for index in range(len(parts))]
         if base is not None and len(base.names) == len(parts):
             names = list(base.names)
         fields["institutions"] = [
@@ -151,6 +164,34 @@ def _effective(
             member["size"] = rounded(int(capped(part.frame, schema, cap).sum()))
         plan = plan_from_dict(fields, "the options")
     return plan
+
+
+def _by_value(table: Table, schema: FeatureSchema, kind: str) -> int | None:
+    """Return one institution a value of the partition's column, where they are enough for a sum."""
+    count = values_apart(table.frame, schema, kind)
+    return count if count is not None and count >= LEAST else None
+
+
+def _names(held: Sequence[tuple[str, ...]] | None, kind: str, count: int) -> list[str]:
+    """Return the institutions' names: the values that they hold, or numbers where these are none.
+
+    A value that is dealt to several institutions is told.
+    """
+    width = max(2, len(str(count - 1)))
+    numbered = [f"bank-{index:0{width}d}" for index in range(count)]
+    if held is None:
+        return numbered
+    holders = Counter(value for values in held for value in values)
+    if cut := sum(number > 1 for number in holders.values()):
+        whole = f"; --institutions {len(holders)} keeps each whole" if len(holders) >= LEAST else ""
+        log.warning(
+            "partition %r: %d of %d values are cut up among %d institutions, which are numbered%s",
+            *(kind, cut, len(holders), count, whole),
+        )
+        return numbered
+    names = ["-".join(sorted(values)).lower().replace(" ", "-") for values in held]
+    valid = all(map(NAME.fullmatch, names)) and len(set(names)) == count
+    return names if valid else numbered
 
 
 def rounded(size: int) -> int:

@@ -15,7 +15,12 @@ Schema = Annotated[
     str | None, typer.Option(help="Shipped schema or TOML file; needed with --data.")
 ]
 Institutions = Annotated[
-    int | None, typer.Option(min=1, max=1000, help="How many institutions [default: 10]")
+    int | None,
+    typer.Option(
+        min=1,
+        max=1000,
+        help="How many institutions [default: 10, or one a value of the --partition COLUMN]",
+    ),
 ]
 Partition = Annotated[
     str | None,

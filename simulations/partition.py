@@ -14,7 +14,7 @@ import pandas as pd
 
 from common.encoding import read_column, read_labels
 from common.errors import ConfigError, DataError
-from common.schema import FeatureSchema
+from common.schema import FeatureSchema, NumericColumn
 
 Rows = npt.NDArray[np.intp]
 Dealer = Callable[[pd.DataFrame, FeatureSchema, int, np.random.Generator], list[Rows]]
@@ -69,6 +69,48 @@ def partition(
     for holder, part in enumerate(_deal(frame.iloc[first], schema, kind, institutions, rng)):
         holders[part] = holder
     return [np.flatnonzero(holders[numbers] == holder) for holder in range(institutions)]
+
+
+def values_apart(frame: pd.DataFrame, schema: FeatureSchema, kind: str) -> int | None:
+    """Return how many institutions a partition by a column of categories makes, one for each value.
+
+    Rare values are joined to their neighbours. None where the partition is by no such column: one
+    of numbers has a range, and no values to keep apart.
+    """
+    if _categories(frame, schema, kind) is None:
+        return None
+    if schema.customer is not None:
+        frame = frame.drop_duplicates(schema.customer)
+    sizes = np.bincount(_ranks(frame, kind, schema))
+    count = len(sizes)
+    while (left := len(_merge(sizes, count, _floor(len(frame), count)))) < count:
+        count = left
+    return count
+
+
+def values_held(
+    frame: pd.DataFrame, schema: FeatureSchema, kind: str, parts: Sequence[Rows]
+) -> list[tuple[str, ...]] | None:
+    """Return the values of a partition's column that each part holds; None as `values_apart`."""
+    cells = _categories(frame, schema, kind)
+    if cells is None:
+        return None
+    if schema.customer is not None:
+        # A customer is dealt by its first row.
+        first = ~frame[schema.customer].duplicated().to_numpy()
+        parts = [part[first[part]] for part in parts]
+    return [tuple(map(str, cells.iloc[part].dropna().unique())) for part in parts]
+
+
+def _categories(frame: pd.DataFrame, schema: FeatureSchema, kind: str) -> "pd.Series[Any] | None":
+    """Return the column that a partition goes by where its values are categories."""
+    if kind in _DEALERS or kind == schema.customer or kind not in frame.columns:
+        return None
+    declared = next((column for column in schema.columns if column.name == kind), None)
+    cells = frame[kind]
+    if isinstance(declared, NumericColumn) or kind not in _named(schema):
+        return None
+    return None if declared is None and pd.api.types.is_numeric_dtype(cells.dtype) else cells
 
 
 def _deal(

@@ -19,6 +19,11 @@ FIELDS: dict[str, Any] = {
         {"name": "sex", "kind": "categorical", "values": [1, 2], "protected": True},
     ],
 }
+NO_NUMBER = "are not numbers: correct them, or list them in the column's missing_codes"
+NO_VALUE = (
+    "are not among its declared values: correct them, or list them in the column's values or"
+    " missing_codes"
+)
 SCHEMA = FeatureSchema.model_validate(FIELDS)
 
 
@@ -113,9 +118,14 @@ def test_missing_is_counted_and_handled(
 @pytest.mark.parametrize("column", ["amount", "grade", "sex", "bad"])
 def test_missing_is_refused_by_default(column: str) -> None:
     cells = rows()[column].tolist()
+    remedy = (
+        "leave these rows out of the file"  # A label has no `missing`.
+        if column == "bad"
+        else 'give the column missing = "indicator" or missing = "drop" in the schema'
+    )
     assert complaint(put(column, cells[0], "", None, cells[3])) == (
-        f"column '{column}': 2 cells, the first in row 2, are missing: fill them, or have the"
-        " schema drop or indicate them"
+        f"column '{column}': 2 cells, the first in row 2 below the header, are missing: fill them,"
+        f" or {remedy}"
     )
 
 
@@ -130,7 +140,8 @@ def test_out_of_range_is_refused_where_declared() -> None:
     schema = declare("amount", outside="refuse", codes=[-1])
     assert clean(put("amount", "1", "0", "-1", "10"), schema, "t.csv").report.rows_kept == 4
     assert complaint(put("amount", "1", "11", "-1", "12"), schema) == (
-        "column 'amount': 2 cells, the first in row 2, are outside [0, 10]: correct them"
+        "column 'amount': 2 cells, the first in row 2 below the header, are outside [0, 10]:"
+        " correct them"
     )
 
 
@@ -145,12 +156,14 @@ def test_dropping_every_row_is_refused() -> None:
         (lambda f: f.drop(columns="amount"), "column 'amount' is missing: add it to the file"),
         (
             lambda f: f.drop(columns=["amount", "sex"]),
-            "column 'amount' is missing: add it to the file (1 more problems)",
+            "column 'amount' is missing: add it to the file (1 more problem:"
+            " fedprune-client check lists all)",
         ),
         (lambda f: f.drop(columns="bad"), "column 'bad' is missing: add it to the file"),
         (
             lambda f: f.rename(columns={"amount": "1", "sex": "SECRET", "bad": "1"}),
-            "column 'amount' is missing: add it to the file (5 more problems)",
+            "column 'amount' is missing: add it to the file (3 more problems:"
+            " fedprune-client check lists all)",
         ),
         (
             lambda f: f.assign(extra=1),
@@ -176,11 +189,16 @@ def test_columns_must_be_the_declared(
 @pytest.mark.parametrize(
     ("column", "cells", "problem"),
     [
-        ("amount", ("1", "SECRET", "3", "1,5"), "are not numbers"),
-        ("amount", (1, float("inf"), 3, -float("inf")), "are not numbers"),
-        ("grade", ("a", "SECRET", "b", "A"), "are not among its declared values"),
-        ("sex", ("1", "SECRET", "2", "3"), "are not among its declared values"),
-        ("bad", ("no", "SECRET", "yes", "1"), "are neither 'yes' nor 'no'"),
+        ("amount", ("1", "SECRET", "3", "1,5"), NO_NUMBER),
+        ("amount", (1, float("inf"), 3, -float("inf")), NO_NUMBER),
+        ("grade", ("a", "SECRET", "b", "A"), NO_VALUE),
+        ("sex", ("1", "SECRET", "2", "3"), NO_VALUE),
+        (
+            "bad",
+            ("no", "SECRET", "yes", "1"),
+            "are neither 'yes' nor 'no', and a label has these two values alone: correct them, or"
+            " leave these rows out of the file",
+        ),
     ],
 )
 def test_unreadable_cells_are_counted_and_never_shown(
@@ -188,18 +206,19 @@ def test_unreadable_cells_are_counted_and_never_shown(
 ) -> None:
     message = complaint(put(column, *cells))
     assert message == (
-        f"column '{column}': 2 cells, the first in row 2, {problem}: correct them, or declare"
-        " them in the schema"
+        f"column '{column}': 2 cells, the first in row 2 below the header, {problem}"
     )
 
 
 def test_first_problem_is_told_and_the_others_counted() -> None:
     frame = put("amount", "x", "2", "3", "4").assign(grade=["a", "b", "c", "c"])
-    assert complaint(frame).endswith("declare them in the schema (1 more problems)")
+    assert complaint(frame).endswith(
+        "missing_codes (1 more problem: fedprune-client check lists all)"
+    )
 
 
 def test_customer_identifiers_are_text_and_required() -> None:
     schema = FeatureSchema.model_validate({**FIELDS, "ignored": [], "customer": "note"})
     table = clean(rows().assign(note=[7.0, 7, 8, 9]), schema, "t.csv")
     assert table.frame["note"].tolist() == ["7", "7", "8", "9"]
-    assert complaint(rows(), schema).startswith("column 'note': 1 cells, the first in row 1, are m")
+    assert complaint(rows(), schema).startswith("column 'note': 1 cells, the first in row 1 below")

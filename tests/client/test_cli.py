@@ -120,6 +120,15 @@ def test_bad_table_is_one_line_without_its_cells(
     assert "SECRET" not in outcome.complaint
 
 
+def test_every_problem_of_a_table_is_told_at_once(schema: Path) -> None:
+    outcome = check(table().assign(extra=1).drop(columns="town"), schema)
+    assert (outcome.code, outcome.out) == (4, "")
+    first, second, last = outcome.err.splitlines()
+    assert "t.csv: column 'town' is missing" in first
+    assert "t.csv: column 'extra' is not in the schema" in second
+    assert last.endswith("t.csv: 2 problems, a line each above: mend them, then check again")
+
+
 def test_batch_larger_than_the_table_is_refused(schema: Path) -> None:
     outcome = check(table(), schema, "--batch", 190)
     assert outcome.code == 4
@@ -196,7 +205,7 @@ def test_a_database_is_checked_like_a_file(schema: Path) -> None:
             ["t.csv", "--url", "sqlite:///t", "--query", "SELECT 1"],
             "give a table, or --url and --query of a database: one of them",
         ),
-        (["--url", "sqlite:///t"], "--url and --query: query: Field required"),
+        (["--url", "sqlite:///t"], "--url and --query: query: is missing: add it"),
         (
             ["--url", "mysql://me:HIDDEN@host/loans", "--query", "SELECT 1"],
             "--url and --query: url: holds a password: take it out, and give it in"

@@ -262,7 +262,9 @@ def test_a_cap_needs_a_customer_column_and_every_row_its_customer() -> None:
     with pytest.raises(DataError, match="schema 'small' names no customer column: name it"):
         prepare(clean(rows(50), SCHEMA, "t.csv"), SCHEMA, 2)
     nobodys = rows(50).assign(id=["7"] * 49 + [""])
-    with pytest.raises(DataError, match="'id': 1 cells, the first in row 50, are missing"):
+    with pytest.raises(
+        DataError, match="'id': 1 cells, the first in row 50 below the header, are missing"
+    ):
         clean(nobodys, BY_CUSTOMER, "t.csv")
 
 

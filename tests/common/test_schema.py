@@ -155,8 +155,8 @@ def test_unknown_name_is_answered_with_the_known() -> None:
     [
         (None, "no such file"),
         ("name = ", "not readable as TOML"),
-        (TOML.replace("hi = 10", "hi = -1"), r"columns\.0\.numeric: amount: bounds \[0, -1\]"),
-        (TOML + "hight = 3\n", r"columns\.0\.numeric\.hight 3: Extra inputs"),
+        (TOML.replace("hi = 10", "hi = -1"), r"column 'amount': bounds \[0, -1\]"),
+        (TOML + "hight = 3\n", r"column 'amount', hight 3: unknown key: remove it"),
     ],
 )
 def test_bad_file_is_one_line(tmp_path: Path, text: str | None, message: str) -> None:

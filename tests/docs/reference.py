@@ -151,7 +151,7 @@ def _words(key: str, field: Mapping[str, Any], titles: Mapping[str, str], file: 
     if (reference := field.get("$ref")) is not None:
         title = titles.get(reference.rsplit("/", 1)[-1])
         if title is None:
-            return "a shipped schema's name, or [a schema](schema.md)"
+            return "a shipped schema's name, a file's beside the plan, or [a schema](schema.md)"
         return f"[{title}](#{_slug(f'{title} in {file}')})"
     if (
         values := field.get("enum") or ([field["const"]] if "const" in field else None)

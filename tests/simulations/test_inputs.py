@@ -1,5 +1,6 @@
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from client.data import split_rows
 from common.entropy import SeededEntropy
 from common.errors import BudgetError, ConfigError, DataError, FedpruneError, PlanError
 from common.plan import load_plan, plan_from_dict
-from common.schema import load_schema
+from common.schema import FeatureSchema, load_schema
 from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
 from simulations.inputs import Federation, Options, assemble, rounded
@@ -143,6 +144,67 @@ def test_file_is_dealt_evenly_unless_asked(loans: Path) -> None:
     first = even.splits["bank-00"].train.features
     assert np.array_equal(first, again.splits["bank-00"].train.features)
     assert not np.array_equal(first, other.splits["bank-00"].train.features)
+
+
+def own_table(regions: dict[str, int]) -> Options:
+    """Return so many rows of each region, under a schema of their own."""
+    rng = np.random.default_rng(0)
+    region = np.repeat(list(regions), list(regions.values()))
+    frame = pd.DataFrame(
+        {"region": region, "x": rng.random(len(region)), "bad": rng.integers(0, 2, len(region))}
+    )
+    schema = FeatureSchema.model_validate(
+        {
+            "name": "own",
+            "label": {"column": "bad", "positive": 1, "negative": 0},
+            "columns": [
+                {"name": "x", "kind": "numeric", "lo": 0, "hi": 1},
+                {"name": "region", "kind": "categorical", "values": list(regions)},
+            ],
+        }
+    )
+    return Options(data=frame, schema=schema, partition="region", settings=QUICK)
+
+
+def test_a_partition_by_a_column_has_an_institution_a_value_named_after_it() -> None:
+    options = own_table({"North": 400, "South West": 600, "East": 500})
+    # Not the order of the values: a plan's institutions are sorted.
+    assert sizes(assemble(options)) == {"east": 500, "north": 400, "south-west": 600}
+    rare = own_table({"north": 400, "south": 600, "far": 20, "east": 500})
+    # Joined to the smaller of its neighbours in the schema.
+    assert sizes(assemble(rare)) == {"east-far": 520, "north": 400, "south": 600}
+
+
+def test_a_column_of_numbers_has_no_values_to_keep_apart() -> None:
+    options = replace(own_table({"a": 500, "b": 500, "c": 500}), partition="x")
+    assert assemble(options).plan.names == tuple(f"bank-{index:02d}" for index in range(10))
+
+
+@pytest.mark.parametrize("regions", [("north!", "south", "east"), ("North", "north", "east")])
+def test_values_that_are_no_names_are_numbered(regions: tuple[str, ...]) -> None:
+    names = assemble(own_table(dict.fromkeys(regions, 500))).plan.names
+    assert names == ("bank-00", "bank-01", "bank-02")
+
+
+@pytest.mark.parametrize(
+    ("regions", "asked", "told"),
+    [
+        (("north", "south", "east"), 4, "1 of 3 values are cut up among 4 institutions, which are"),
+        (("north", "south"), None, "2 of 2 values are cut up among 10 institutions, which are"),
+        (("north", "south", "east"), 3, None),
+        (("north", "south", "east"), None, None),
+    ],
+)
+def test_a_value_that_is_cut_up_is_told(
+    caplog: pytest.LogCaptureFixture, regions: tuple[str, ...], asked: int | None, told: str | None
+) -> None:
+    options = replace(own_table(dict.fromkeys(regions, 600)), institutions=asked)
+    names = assemble(options).plan.names
+    if told is None:
+        assert (caplog.text, names) == ("", ("east", "north", "south"))
+    else:
+        assert told in caplog.text
+        assert names[0] == "bank-00"
 
 
 def test_schema_of_the_plan_serves_the_file(loans: Path, tmp_path: Path) -> None:
