@@ -16,13 +16,12 @@ from common.entropy import SystemEntropy
 from common.errors import ConfigError, DataError
 from common.plan import Plan, load_plan, plan_from_dict
 from common.privacy.budgets import training_mechanism
-from common.schema import FeatureSchema, load_schema
+from common.schema import EMBEDDED, FeatureSchema, load_schema
 from common.segments import require_releasable
 from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
 from simulations.partition import partition
 
-EMBEDDED = "credit_consortium"
 INSTITUTIONS = 10
 
 
@@ -67,8 +66,7 @@ def assemble(options: Options) -> Federation:
     schema = _schema(options, base)
     count = options.institutions or (len(base.institutions) if base else INSTITUTIONS)
     if options.data is None:
-        frames = consortium(institutions=count)
-        table = clean(pooled(frames), schema, "embedded data")
+        table = _embedded(count, schema)
     elif isinstance(options.data, pd.DataFrame):
         table = clean(options.data, schema, options.source)
     else:
@@ -86,6 +84,16 @@ def assemble(options: Options) -> Federation:
     }
     _require_feasible(plan, splits)
     return Federation(plan, splits)
+
+
+def _embedded(count: int, schema: FeatureSchema) -> Table:
+    try:
+        return clean(pooled(consortium(institutions=count)), schema, "embedded data")
+    except DataError as error:
+        raise DataError(
+            f"schema {schema.name!r} is not that of the embedded data: give the table with --data"
+            f" ({error})"
+        ) from error
 
 
 def assemble_seeds(options: Options, count: int) -> dict[int, Federation]:

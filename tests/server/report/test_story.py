@@ -1,14 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from common.plan import Plan
+from common.plan import Plan, plan_from_dict
+from common.schema import EMBEDDED
 from common.segments import count_names
+from server.report.files import read_run
 from server.report.shapes import Bars, Chart, Report, Section
-from server.report.story import CUT_SHORT, SIMULATED, report_of
+from server.report.story import CUT_SHORT, SIMULATED, _again, report_of
 from tests.reports import write_run
 from tests.support import grouped_plan, small_plan
 
@@ -84,6 +87,19 @@ def test_a_deployed_run_says_what_nobody_knows(tmp_path: Path) -> None:
     assert "no seed" in again.words[0]
     assert dict(again.facts).keys() >= {"fedprune", "torch", "python"}
     assert {row[0] for row in again.tables[0].rows} >= {"model.safetensors", "counts.csv"}
+
+
+@pytest.mark.parametrize("summary", [{}, EXACT])
+def test_commands_name_the_table_that_the_plan_needs(
+    tmp_path: Path, summary: dict[str, Any]
+) -> None:
+    again = part(told(tmp_path / "own", **summary), "How to reproduce")
+    assert "fedprune-sim run plan.toml --data YOUR_TABLE --" in again.texts[0].lines
+    assert "--partition" in again.missing[-1]
+    embedded = plan_from_dict(PLAN.to_dict() | {"schema": EMBEDDED})
+    again = _again(replace(read_run(tmp_path / "own"), plan=embedded))
+    assert "--data" not in again.texts[0].lines
+    assert "without --data it is the embedded consortium" in again.missing[-1]
 
 
 def test_curves_hold_the_tables_numbers(tmp_path: Path) -> None:
