@@ -115,13 +115,14 @@ def summary_of(comparison: Comparison) -> dict[str, Any]:
         "recommended": [
             {
                 "epsilon": budget.epsilon,
-                "model": budget.advice.arm.name,
-                "sparsity": budget.advice.arm.sparsity,
-                **dict(budget.advice.arm.pruning),
+                "model": arm and arm.name,
+                "sparsity": arm and arm.sparsity,
+                **(dict(arm.pruning) if arm else dict.fromkeys(AXES)),
                 "reason": budget.advice.reason,
                 "notes": list(budget.advice.notes),
             }
             for budget in comparison.budgets
+            for arm in [budget.advice.arm]
         ],
         "table": [
             row
