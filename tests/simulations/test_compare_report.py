@@ -192,7 +192,7 @@ def test_where_noise_hides_all_no_model_is_recommended(tmp_path: Path, page: str
     assert "<strong>Recommended: none.</strong>" in page
     write(compared, tmp_path)
     assert not (tmp_path / "recommended.toml").exists()
-    with pytest.raises(ConfigError, match="^epsilon none: recommended: none: "):
+    with pytest.raises(ConfigError, match=r"^epsilon none: recommended: none: "):
         fedprune.Comparison(tmp_path, compared).recommended_at("none")
     write(comparison("exact"), tmp_path)
     assert (tmp_path / "recommended.toml").exists()
