@@ -1,3 +1,4 @@
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,41 @@ def test_curves_hold_the_tables_numbers(tmp_path: Path) -> None:
     assert sparsity.x == pytest.approx(100 * np.array([20, 40, 60]) / 85)
     course = chart(report, "Survivors by round")
     assert course.series[0].y.tolist() == [4, 0, 4, 4, 4, 4, 4]
-    assert "1 rounds lost" in course.alt
+    assert "1 round lost" in course.alt
+
+
+def test_rounds_whose_figure_is_lost_in_noise_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path, PLAN)
+    assert "No point" not in chart(report_of(tmp_path), "ROC-AUC by round").caption
+    for lost, named in ((["2"], "round 2"), (["2", "4"], "rounds 2 and 4")):
+        with (tmp_path / "rounds.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            if row["round"] in lost:
+                row["auc_validation"] = ""
+        with (tmp_path / "rounds.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        report = report_of(tmp_path)
+        for title in ("ROC-AUC by round", "ROC-AUC against sparsity"):
+            assert f"No point at {named}: the noise on the valid" in chart(report, title).caption
+        # Another metric of the same counts was not lost; a lost round was never counted.
+        assert "No point" not in chart(report, "KS by round").caption
+
+
+def test_bars_end_where_a_metric_can_be(tmp_path: Path) -> None:
+    noised = small_plan(evaluation={"noise": "gaussian", "epsilon": 0.05})
+    for metric in ("ROC-AUC", "PR-AUC", "Brier score", "Calibration error"):
+        drawn = chart(told(tmp_path, noised), f"{metric} by round")
+        assert drawn.share
+        series = drawn.series[0]
+        assert series.low is not None
+        assert series.high is not None
+        assert (series.low <= series.y).all()
+        assert (series.y <= series.high).all()
+        assert min(series.low) >= min(0, *series.y)
+        assert max(series.high) <= max(1, *series.y)
 
 
 def test_exact_counts_have_no_bars(tmp_path: Path) -> None:
