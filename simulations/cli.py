@@ -121,7 +121,8 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
 
 
 def _show(summary: dict[str, Any], directory: Path, took: float) -> None:
-    table = Table(title=f"{summary['rounds']} rounds, seed {summary['seed']}")
+    rounds = summary["rounds"]
+    table = Table(title=f"{rounds} round{'s'[: rounds != 1]}, seed {summary['seed']}")
     for column in ("model", "ROC-AUC", "PR-AUC", "weights"):
         table.add_column(column, justify="left" if column == "model" else "right")
     total = summary["weights_total"]

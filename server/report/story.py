@@ -106,16 +106,24 @@ def _quality_card(run: RunFiles, metric: str) -> Card:
         if f"{metric}_{name}" in run.summary
     ]
     beside = ", ".join(rivals) or "dense and logistic: not trained"
+    counted = _counted(run, metric)
     if (exact := run.summary.get(metric)) is not None:
-        return Card(f"{TITLES[metric]}, exact on test rows", f"{exact:.4f}", beside)
+        seen = "" if counted is None else f"; by the {counted[0]} counts {counted[1]}"
+        name = f"{TITLES[metric]}, exact on simulated test rows"
+        return Card(name, f"{exact:.4f}", beside + seen)
+    if counted is None:
+        return Card(TITLES[metric], UNKNOWN, "no evaluation is finished")
+    return Card(f"{TITLES[metric]}, {counted[0]} counts", counted[1], beside)
+
+
+def _counted(run: RunFiles, metric: str) -> tuple[str, str] | None:
+    """Return the rows that the server last knew a metric of, and the metric."""
     for part in (TEST, VALIDATION):
         value, sd = run.column(f"{metric}_{part}"), run.column(f"{metric}_{part}_sd")
         known = np.flatnonzero(np.isfinite(value))
         if known.size:
-            at = known[-1]
-            told_ = quality.with_sd(value[at], sd[at])
-            return Card(f"{TITLES[metric]}, {part} counts", told_, beside)
-    return Card(TITLES[metric], UNKNOWN, "no evaluation is finished")
+            return part, quality.with_sd(value[known[-1]], sd[known[-1]])
+    return None
 
 
 def _bytes_card(run: RunFiles) -> Card:
