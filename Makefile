@@ -18,6 +18,7 @@ help: ## show this list
 setup: $(VENV)/dev.stamp ## create .venv with everything that runs, tests and checks the project
 
 demo: $(VENV)/run.stamp ## train, aggregate and prune on the embedded data: results in runs/demo
+	@echo "training: minutes; bars on a terminal, and a table at the end"
 	$(BIN)/fedprune-sim run --out runs/demo
 
 docs: setup ## renew the reference from the code and build the documentation into build/docs

@@ -35,6 +35,9 @@ Category = StrictInt | StrictStr
 Code = StrictInt | StrictFloat | StrictStr
 
 SHIPPED = Path(__file__).with_name("schemas")
+EMBEDDED = "credit_consortium"
+"""The shipped schema of the rows that a simulation makes up where no table is given."""
+
 _INTEGRAL = re.compile(r"[+-]?\d+(\.0*)?")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from common.errors import ConfigError
 from common.plan import Plan
 from common.schema import FeatureSchema
 from fedprune.settling import (
@@ -50,7 +51,7 @@ class Comparison:
 
     @property
     def advice(self) -> pd.DataFrame:
-        """A row a budget: the model to take, and why."""
+        """A row a budget: the model to take, or None where noise hides which, and why."""
         return pd.DataFrame(self.summary["recommended"]).set_index("epsilon")
 
     @property
@@ -64,8 +65,14 @@ class Comparison:
         return summary_of(self._found)
 
     def recommended_at(self, epsilon: Epsilon) -> Plan:
-        """Return the plan of the model to take at a budget; `KeyError` for one not compared."""
-        (plan,) = self._budget(epsilon).advice.arm.plans(self.plan)
+        """Return the plan of the model to take at a budget; `KeyError` for one not compared.
+
+        Raises `ConfigError` where none is recommended, saying what would decide.
+        """
+        advice = self._budget(epsilon).advice
+        if advice.arm is None:
+            raise ConfigError(f"epsilon {epsilon}: recommended: {advice.reason}")
+        (plan,) = advice.arm.plans(self.plan)
         return plan
 
     def figure(self, epsilon: Epsilon | None = None) -> Figure:

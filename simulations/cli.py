@@ -3,7 +3,9 @@
 import json
 import logging
 import sys
+import time
 from contextlib import ExitStack
+from math import nan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +18,10 @@ from common.console import (
     INTERRUPTED,
     AsJson,
     command_line,
+    errors,
     log_to_console,
     new_app,
+    printable,
     tell_json,
     warn,
 )
@@ -32,6 +36,10 @@ from simulations.tune_cli import tune
 app = new_app(
     "Simulate a federation: private training, secure sums, a pruned model.", "fedprune-sim"
 )
+
+
+BELOW = 0.02
+"""ROC-AUC by which a model may fall short of what it is held against without a word."""
 
 
 app.command()(audit)
@@ -85,6 +93,7 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     from simulations.inputs import Options, assemble  # noqa: PLC0415
     from simulations.live import shown  # noqa: PLC0415
 
+    started = time.monotonic()
     torch.set_num_threads(1)
     log_to_console()
     engine_of(engine)
@@ -92,8 +101,12 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
     settings["aggregation", "kind"] = aggregation
     federation = assemble(Options(plan, data, schema, institutions, partition, seed, settings))
     warn(warnings_of(federation.plan))
+    place = out or Path("runs") / f"{federation.plan.name}-seed{seed}"
+    earlier = (place / "summary.json").is_file()
     with ExitStack() as page:
-        with claimed(out or Path("runs") / f"{federation.plan.name}-seed{seed}") as directory:
+        with claimed(place) as directory:
+            if earlier:
+                errors.print(f"replaces the earlier run in {printable(str(place))}/", markup=False)
             if live:
                 page.enter_context(shown(directory))
             summary = execute(
@@ -102,13 +115,14 @@ def run(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
         if as_json:
             tell_json(summary)
         else:
-            _show(summary, directory)
+            _show(summary, directory, time.monotonic() - started)
     if summary["interrupted"]:
         sys.exit(INTERRUPTED)  # What is kept was told already.
 
 
-def _show(summary: dict[str, Any], directory: Path) -> None:
-    table = Table(title=f"{summary['rounds']} rounds, seed {summary['seed']}")
+def _show(summary: dict[str, Any], directory: Path, took: float) -> None:
+    rounds = summary["rounds"]
+    table = Table(title=f"{rounds} round{'s'[: rounds != 1]}, seed {summary['seed']}")
     for column in ("model", "ROC-AUC", "PR-AUC", "weights"):
         table.add_column(column, justify="left" if column == "model" else "right")
     total = summary["weights_total"]
@@ -124,12 +138,31 @@ def _show(summary: dict[str, Any], directory: Path) -> None:
     out = Console(highlight=False, soft_wrap=True)
     out.print(table)
     shrank = json.loads((directory / "shrinkage.json").read_text())
-    for line in (*_facts(summary), *_shrinkage(shrank)):
+    for line in (*_facts(summary, took), *_shrinkage(shrank), *shortfall(summary)):
         out.print(line, markup=False)
     out.print(f"results: {directory}/", markup=False)
 
 
-def _facts(summary: dict[str, Any]) -> list[str]:
+def shortfall(summary: dict[str, Any]) -> list[str]:
+    """Return a line of advice where pruning, or the network itself, costs more than `BELOW`."""
+    known = {
+        end: summary[f"auc{end}"] for end in ("", "_dense", "_logistic") if f"auc{end}" in summary
+    }
+    dense, logistic = known.get("_dense", nan), known.get("_logistic", nan)
+    more = "bring more rows or institutions"
+    if summary["epsilon"] != "none":
+        more += " or a larger --epsilon"
+    if logistic - dense > BELOW:
+        short, by = "dense", logistic - dense
+        advice = f'take a plan of model.kind = "logistic" and sparsity 0, or {more}'
+    else:
+        short, by = "pruned", max(known.values()) - summary["auc"]
+        advice = f"lower --sparsity (fedprune-sim compare tries several), or {more}"
+    best = "logistic" if max(known.values()) == logistic else "dense"
+    return [f"WELL BELOW {best}: {short}, by {by:.4f} ROC-AUC; {advice}"] * (by > BELOW)
+
+
+def _facts(summary: dict[str, Any], took: float) -> list[str]:
     epsilon = summary["epsilon"]
     budget = epsilon if epsilon == "none" else f"{epsilon:.3f} at delta {summary['delta']:g}"
     if summary["noise"] == "shared":
@@ -155,7 +188,8 @@ def _facts(summary: dict[str, Any]) -> list[str]:
         seen,
         *watched,
         f"bytes up per institution: {sent[0]} in the first round, {sent[1]} in the last",
-        f"{summary['seconds']:.1f} s; simulated from a seed, so it protects nobody",
+        f"{summary['seconds']:.1f} s to train it, {took:.1f} s for all; simulated from a seed, so"
+        " it protects nobody",
     ]
 
 

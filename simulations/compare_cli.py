@@ -16,7 +16,7 @@ from simulations import options
 if TYPE_CHECKING:
     from simulations.compare_report import Comparison
 
-COLUMNS = (0, 1, 2, 3, 5, 8)
+COLUMNS = (0, 1, 4, 2, 6, 3)
 """Which columns of the page's table fit a terminal."""
 
 WIDE = 120
@@ -139,7 +139,7 @@ def _show(comparison: "Comparison") -> None:
         for row in rows_of(comparison, budget):
             cells = cells_of(row)
             style = "bold" if row["recommended"] else ""
-            cells[8] = f"{row['auc_test']:.4f}"
+            cells[HEADS.index("test")] = f"{row['auc_test']:.4f}"
             table.add_row(*(cells[column] for column in COLUMNS), style=style)
         out.print(table)
         out.print(f"recommended: {budget.advice.reason}", style="bold", markup=False)

@@ -52,15 +52,15 @@ class _Palette:
 def plots_of(table: Sequence[Standing], advice: Advice, by: RankBy) -> list[Plot]:
     """Return the plots of one budget's table."""
     entries = [standing.entry for standing in table]
-    alike = [
-        entry
-        for entry in entries
-        if entry.arm.pruning and entry.arm.sparsity == advice.arm.sparsity
-    ]
+    if advice.arm is None:
+        sparsity, which = max(entry.arm.sparsity for entry in entries), "the highest"
+    else:
+        sparsity, which = advice.arm.sparsity, "the recommended one"
+    alike = [entry for entry in entries if entry.arm.pruning and entry.arm.sparsity == sparsity]
     controls = [entry for entry in alike if entry.arm.kind == RANDOM]
     masked = [entry for entry in alike if entry.arm.kind == PRUNED][: SHOWN - 1] + controls[:1]
     palette = _Palette(entries)
-    at = f"at sparsity {100 * advice.arm.sparsity:g} %, the recommended one"
+    at = f"at sparsity {100 * sparsity:g} %, {which}"
     return [
         _against_sparsity(entries, by, palette),
         _bytes(masked, entries, by, at, palette),

@@ -115,13 +115,14 @@ def summary_of(comparison: Comparison) -> dict[str, Any]:
         "recommended": [
             {
                 "epsilon": budget.epsilon,
-                "model": budget.advice.arm.name,
-                "sparsity": budget.advice.arm.sparsity,
-                **dict(budget.advice.arm.pruning),
+                "model": arm and arm.name,
+                "sparsity": arm and arm.sparsity,
+                **(dict(arm.pruning) if arm else dict.fromkeys(AXES)),
                 "reason": budget.advice.reason,
                 "notes": list(budget.advice.notes),
             }
             for budget in comparison.budgets
+            for arm in [budget.advice.arm]
         ],
         "table": [
             row
@@ -171,13 +172,13 @@ def html_of(comparison: Comparison) -> str:
 HEADS = (
     "rank",
     "model",
-    "weights",
     "validation",
+    "test",
+    "weights",
     "to the first",
     "p",
     "to dense",
     "p",
-    "test",
     "test PR",
     "kB first / last round",
     "kB to near dense",
@@ -190,13 +191,13 @@ def cells_of(row: Mapping[str, Any]) -> list[str]:
     return [
         str(row["rank"]),
         row["model"],
-        f"{row['weights_kept']:,.0f}",
         _with_spread(row["auc_validation"], row["auc_validation_spread"]),
+        _with_spread(row["auc_test"], row["auc_test_spread"]),
+        f"{row['weights_kept']:,.0f}",
         f"{row['to_first']:+.4f}" if row["rank"] > 1 else "",
         _chance(row["to_first_p"]),
         f"{row['to_dense']:+.4f}" if row["kind"] != DENSE else "",
         _chance(row["to_dense_p"]),
-        _with_spread(row["auc_test"], row["auc_test_spread"]),
         f"{row['pr_auc_test']:.4f}",
         f"{row['bytes_first_round'] / 1000:,.1f} / {row['bytes_last_round'] / 1000:,.1f}",
         "never" if near is None else f"{near / 1000:,.0f}",

@@ -118,18 +118,19 @@ def _budgets(
 
 
 def write(comparison: Comparison, directory: Path) -> None:
-    """Write the tables, the page, the plan that was varied and the recommended one.
+    """Write the tables, the page, the plan that was varied and the recommended one, if any is.
 
     With several budgets the recommended plan is that of the first.
     """
-    advice, base = comparison.budgets[0].advice, comparison.plan
+    arm, base = comparison.budgets[0].advice.arm, comparison.plan
     summary = json.dumps(summary_of(comparison), indent=2, allow_nan=False)
     files = {
         "compare.csv": csv_of(comparison),
         "compare.json": summary + "\n",
         "compare.html": html_of(comparison),
         "plan.toml": base.to_toml(),
-        "recommended.toml": advice.arm.plans(base)[0].to_toml(),
     }
+    if arm is not None:
+        files["recommended.toml"] = arm.plans(base)[0].to_toml()
     for name, text in files.items():
         write_atomically(directory / name, text.encode())

@@ -19,13 +19,12 @@ from common.errors import ConfigError, DataError
 from common.groups import LEAST
 from common.plan import Plan, load_draft, plan_from_dict
 from common.privacy.budgets import training_mechanism
-from common.schema import FeatureSchema, load_schema
+from common.schema import EMBEDDED, FeatureSchema, load_schema
 from common.segments import require_releasable
 from server.rounds import initial_model
 from simulations.consortium import consortium, pooled
 from simulations.partition import partition, values_apart, values_held
 
-EMBEDDED = "credit_consortium"
 INSTITUTIONS = 10
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -73,8 +72,7 @@ def assemble(options: Options) -> Federation:
     schema = _schema(options, base)
     asked = options.institutions or (len(base.institutions) if base else None)
     if options.data is None:
-        frames = consortium(institutions=asked or INSTITUTIONS)
-        table = clean(pooled(frames), schema, "embedded data")
+        table = _embedded(asked or INSTITUTIONS, schema)
     elif isinstance(options.data, pd.DataFrame):
         table = clean(options.data, schema, options.source)
     else:
@@ -97,6 +95,16 @@ def assemble(options: Options) -> Federation:
     }
     _require_feasible(plan, splits)
     return Federation(plan, splits)
+
+
+def _embedded(count: int, schema: FeatureSchema) -> Table:
+    try:
+        return clean(pooled(consortium(institutions=count)), schema, "embedded data")
+    except DataError as error:
+        raise DataError(
+            f"schema {schema.name!r} is not that of the embedded data: give the table with --data"
+            f" ({error})"
+        ) from error
 
 
 def assemble_seeds(options: Options, count: int) -> dict[int, Federation]:

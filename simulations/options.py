@@ -62,7 +62,10 @@ Penalties = Annotated[
     str | None, typer.Option(help="Any of none,l1,l2,group_lasso [default: the plan's]")
 ]
 Jobs = Annotated[int, typer.Option(min=1, max=256, help="Processes at work.")]
-Out = Annotated[Path | None, typer.Option(help="Directory of results [default: one below runs/]")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Directory of results, in place of a run's there [default: one below runs/]"),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Forget what is finished; start over.")]
 
 

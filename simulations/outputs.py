@@ -116,21 +116,23 @@ def groups_of(directory: Path) -> pd.DataFrame:
 
 
 def figure_of(rounds: pd.DataFrame, summary: Mapping[str, Any]) -> Figure:
-    """Return AUC, sparsity and bytes by round, as a figure."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    auc, sparsity, traffic = figure.subplots(1, 3, sharex=True)
+    """Return AUC, sparsity and bytes by round, as a figure that a telephone can show."""
+    figure = Figure(figsize=(5, 7.5), layout="constrained")
+    auc, sparsity, traffic = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
     reports = rounds[rounds["survivors"] > 0]
     evaluated = reports[reports["auc_validation"].notna()]
     if len(evaluated):
         # The bars are one standard deviation of the evaluation's own noise.
-        seen = (evaluated[name] for name in ("round", "auc_validation", "auc_validation_sd"))
-        auc.errorbar(*seen, fmt="o-", capsize=3, label="validation, from the sums")
+        seen, sd = evaluated["auc_validation"], evaluated["auc_validation_sd"]
+        bars = (seen - (seen - sd).clip(lower=0), (seen + sd).clip(upper=1) - seen)
+        label = "validation, from the sums"
+        auc.errorbar(evaluated["round"], seen, bars, fmt="o-", capsize=3, label=label)
     auc.plot([summary["rounds"]], [summary["auc"]], "D", color="C3", label="test, exact")
     for index, name in enumerate(("logistic", "dense")):
         if f"auc_{name}" in summary:
             level = summary[f"auc_{name}"]
             auc.axhline(level, color="grey", ls=("--", ":")[index], label=f"test, {name}")
-    auc.legend(fontsize=8)
+    auc.legend(fontsize=9)
     # What comes after the last round of training is an evaluation alone.
     trained = reports[reports["round"] < summary["rounds"]]
     sparsity.plot(trained["round"], 100 * trained["sparsity"], color="C1")
@@ -139,10 +141,11 @@ def figure_of(rounds: pd.DataFrame, summary: Mapping[str, Any]) -> Figure:
     traffic.set_ylim(bottom=0)
     for axes, title in zip((auc, sparsity, traffic), PANELS, strict=True):
         axes.set_title(title)
-        axes.set_xlabel("round")
+        axes.tick_params(labelbottom=True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+    traffic.set_xlabel("round")
     return figure
 
 

@@ -67,9 +67,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Advice:
-    """The arm to take, why in one sentence, and what must be said beside it."""
+    """The arm to take, why in one sentence, and what must be said beside it.
 
-    arm: Arm
+    There is none where the noise of the private metric hides every difference of pruned models.
+    """
+
+    arm: Arm | None
     reason: str
     notes: tuple[str, ...]
 
@@ -154,6 +157,8 @@ def advise(table: Sequence[Standing], by: RankBy, tolerance: float) -> Advice:
     """
     pruned = [standing.entry for standing in table if standing.entry.arm.kind == PRUNED]
     best = pruned[0]
+    if _hidden(pruned, tolerance):
+        return Advice(None, _undecided(pruned, by), tuple(_of_seeds(len(best.values))))
     within = [
         entry for entry in pruned if best.mean - entry.mean <= _margin(entry, best, tolerance)
     ]
@@ -174,12 +179,35 @@ def advise(table: Sequence[Standing], by: RankBy, tolerance: float) -> Advice:
     return Advice(chosen.arm, reason, tuple(_notes(table, chosen, best, by, tolerance)))
 
 
+def _hidden(pruned: Sequence[Entry], tolerance: float) -> bool:
+    """Return whether noise alone explains all by which the pruned models differ from the best."""
+    best, *others = pruned
+    noises = [_noise(entry, best) for entry in others]
+    return max(noises, default=0.0) > tolerance and all(
+        best.mean - entry.mean <= noise for entry, noise in zip(others, noises, strict=True)
+    )
+
+
+def _undecided(pruned: Sequence[Entry], by: RankBy) -> str:
+    best, last = pruned[0], pruned[-1]
+    return (
+        f"none: the mean {MEASURES[by]}, over {_seeds(len(best.values))}, of the {len(pruned)}"
+        f" pruned models differs by {best.mean - last.mean:.4f} at most, and from its noise alone"
+        f" by a standard deviation of {_noise(best, last):.4f}. More seeds (--seeds), a larger"
+        " evaluation.epsilon or, on rows that you may see, --rank exact would decide."
+    )
+
+
+def _noise(one: Entry, other: Entry) -> float:
+    return sqrt(one.noise**2 + other.noise**2)
+
+
 def _error(one: Entry, other: Entry) -> float:
     if one is other:
         return 0.0
     spread = spread_of([a - b for a, b in zip(one.values, other.values, strict=True)])
     over_seeds = 0.0 if spread is None else spread / sqrt(len(one.values))
-    return max(over_seeds, sqrt(one.noise**2 + other.noise**2))
+    return max(over_seeds, _noise(one, other))
 
 
 def _margin(one: Entry, other: Entry, tolerance: float) -> float:
@@ -189,8 +217,8 @@ def _margin(one: Entry, other: Entry, tolerance: float) -> float:
 def _notes(
     table: Sequence[Standing], chosen: Entry, best: Entry, by: RankBy, tolerance: float
 ) -> list[str]:
-    seeds, notes = len(chosen.values), []
-    noise = sqrt(2) * best.noise
+    notes = []
+    noise = _noise(best, best)
     if noise > tolerance:
         notes.append(
             f"A difference of two models has a standard deviation of {noise:.4f} from the noise of"
@@ -198,13 +226,7 @@ def _notes(
             " mean nothing, and p is too small, for a seed repeats its noise for each model."
             " More seeds, a larger evaluation.epsilon or --rank exact tell more."
         )
-    if seeds == 1:
-        notes.append("One seed has no spread: no test was made; give more with --seeds.")
-    elif seeds < 5:
-        notes.append(
-            f"{seeds} seeds show large differences alone: a paired t-test has"
-            f" {seeds - 1} degree{'s'[: seeds != 2]} of freedom and takes them for normal."
-        )
+    notes += _of_seeds(len(chosen.values))
     nearest: dict[str, Entry] = {}
     for kind in CONTROLS:
         rivals = [standing.entry for standing in table if standing.entry.arm.kind == kind]
@@ -214,6 +236,17 @@ def _notes(
     for entry, p in zip(nearest.values(), chances, strict=True):
         notes.append(_beside(chosen, entry, p, _margin(chosen, entry, tolerance)))
     return notes
+
+
+def _of_seeds(seeds: int) -> list[str]:
+    if seeds == 1:
+        return ["One seed has no spread: no test was made; give more with --seeds."]
+    if seeds < 5:
+        return [
+            f"{seeds} seeds show large differences alone: a paired t-test has"
+            f" {seeds - 1} degree{'s'[: seeds != 2]} of freedom and takes them for normal."
+        ]
+    return []
 
 
 def _distance(entry: Entry, chosen: Entry) -> tuple[bool, float]:

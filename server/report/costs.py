@@ -214,12 +214,13 @@ def _survivors(run: RunFiles) -> Chart:
         for number, here in zip(run.number, count, strict=True)
     )
     lost = int((count == 0).sum())
+    fell = f"{lost} round{'s'[: lost != 1]} lost"
     title = "Survivors by round"
     fewest = f"{np.nanmin(count):.0f}" if count.size else "0"
     return Chart(
         title,
-        f"Institutions whose vectors are in the sum; {lost} rounds were lost.",
-        f"{title}: at least {fewest} of {members}, threshold {least}, {lost} rounds lost.",
+        f"Institutions whose vectors are in the sum; {fell}.",
+        f"{title}: at least {fewest} of {members}, threshold {least}, {fell}.",
         "round",
         "institutions",
         (

@@ -43,6 +43,9 @@ WIDTH, HEIGHT = 4.9, 4.0
 LEFT, RIGHT, TOP, LINE = 0.78, 0.12, 0.1, 0.23
 """Inches around the axes, and of a line of text."""
 
+SHARE = (-0.02, 1.02)
+"""The axis of what lies between 0 and 1."""
+
 BAND = 0.16
 """Opacity of a band."""
 
@@ -105,6 +108,9 @@ def _chart(chart: Chart) -> str:
                 _series(axes, series)
         axes.set_xlim(*chart.x_limits)
         axes.set_ylim(*chart.y_limits)
+        if chart.share:
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, SHARE[0]), min(high, SHARE[1]))
         if chart.whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return drawn.svg

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from common.segments import POOL, TEST, VALIDATION
+from common.segments import POOL, TEST, VALIDATION, evaluation_rounds
 from server.evaluation import CONFIDENCE
 from server.report.files import RunFiles, numbers
 from server.report.shapes import Array, Bars, Chart, Figure, Section, Series, Table
@@ -104,12 +104,13 @@ def against_sparsity(run: RunFiles) -> Section:
             Chart(
                 title,
                 "The run's own models, from the first evaluated to the last. Early ones are less"
-                f" trained, too. {NOISE_BARS}",
+                f" trained, too. {NOISE_BARS}{_without(run, 'auc', VALIDATION)}",
                 f"{title}: {told}.",
                 "weights pruned, %",
                 "ROC-AUC",
                 (points, *_rivals(run, "auc")),
                 table,
+                share=True,
             )
         )
     figures.append(_sparsity(run, gone))
@@ -155,7 +156,7 @@ def by_group(run: RunFiles) -> Section:
         f"pool {row['group'].removeprefix(POOL)}" if row["group"].startswith(POOL) else row["group"]
         for row in rows
     ]
-    auc, sd = numbers(rows, "auc"), np.nan_to_num(numbers(rows, "auc_sd"))
+    auc, sd = numbers(rows, "auc"), numbers(rows, "auc_sd")
     cells = tuple(
         (
             name,
@@ -183,8 +184,7 @@ def by_group(run: RunFiles) -> Section:
         tuple(name for name, there in zip(names, known, strict=True) if there),
         auc[known],
         table,
-        (auc - CONFIDENCE * sd)[known],
-        (auc + CONFIDENCE * sd)[known],
+        *_bars(auc[known], sd[known]),
         level=("all rows", float(overall[-1])) if overall.size else None,
     )
     return Section(title, figures=(bars,), missing=missing)
@@ -194,10 +194,30 @@ def _metric(run: RunFiles, metric: str, part: str, end: str = "") -> Array:
     return run.column(f"{metric}_{part}{end}")
 
 
-def _points(label: str, x: Array, y: Array, sd: Array, colour: int = 0) -> Series:
+def _bars(value: Array, sd: Array) -> tuple[Array, Array]:
+    """Return the ends of the bars of a metric, none where it cannot be: all are in [0, 1]."""
     spread = CONFIDENCE * np.nan_to_num(sd)
-    low, high = (y - spread, y + spread) if spread.any() else (None, None)
+    return (
+        np.minimum(value, np.maximum(value - spread, 0)),
+        np.maximum(value, np.minimum(value + spread, 1)),
+    )
+
+
+def _points(label: str, x: Array, y: Array, sd: Array, colour: int = 0) -> Series:
+    low, high = _bars(y, sd) if np.nan_to_num(sd).any() else (None, None)
     return Series(label, x, y, low, high, "points", colour)
+
+
+def _without(run: RunFiles, metric: str, part: str) -> str:
+    """Return a note of the rounds that were counted, and have no figure all the same."""
+    due = evaluation_rounds(run.plan) if part == VALIDATION else (run.plan.training.rounds,)
+    counted = np.isin(run.number, due) & (run.column("survivors") > 0)
+    gone = [f"{at:.0f}" for at in run.number[counted & ~np.isfinite(_metric(run, metric, part))]]
+    if not gone:
+        return ""
+    *first, last = gone
+    named = f"rounds {', '.join(first)} and {last}" if first else f"round {last}"
+    return f" No point at {named}: the noise on the {part} counts left no figure."
 
 
 def _rivals(run: RunFiles, metric: str) -> list[Series]:
@@ -214,6 +234,7 @@ def _rivals(run: RunFiles, metric: str) -> list[Series]:
 
 def _by_round(run: RunFiles, metric: str) -> Chart | None:
     series, rows, told = list[Series](), list[tuple[str, ...]](), list[str]()
+    without = ""
     title = f"{TITLES[metric]} by round"
     for colour, part in enumerate((VALIDATION, TEST)):
         value, sd = _metric(run, metric, part), _metric(run, metric, part, "_sd")
@@ -227,6 +248,7 @@ def _by_round(run: RunFiles, metric: str) -> Chart | None:
         ]
         rows += cells
         told.append(f"{part} from {cells[0][2]} to {cells[-1][2]}")
+        without += _without(run, metric, part)
     if not series:
         return None
     if (exact := run.summary.get(metric)) is not None:
@@ -241,13 +263,14 @@ def _by_round(run: RunFiles, metric: str) -> Chart | None:
     told += [f"{one.label} {one.y[0]:.4f}" for one in rivals]
     return Chart(
         title,
-        NOISE_BARS,
+        NOISE_BARS + without,
         f"{title}: {'; '.join(told)}.",
         "round",
         TITLES[metric],
         (*series, *rivals),
         Table(title, ("round", "of", TITLES[metric]), tuple(rows)),
         whole=True,
+        share=True,
     )
 
 

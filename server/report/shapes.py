@@ -52,6 +52,8 @@ class Chart:
     y_limits: tuple[float | None, float | None] = (None, None)
     whole: bool = False
     """Whether x counts rounds."""
+    share: bool = False
+    """Whether y lies between 0 and 1, and the axis with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ import numpy as np
 
 from common.consent.words import SEEN_BY_MEMBERS, leaving, seen_by_server
 from common.facts import facts_of, pruning_of, warnings_of
+from common.schema import EMBEDDED, load_schema
 from common.segments import TEST, VALIDATION
 from server.report import costs, quality
 from server.report.files import RunFiles, read_run
@@ -105,16 +106,24 @@ def _quality_card(run: RunFiles, metric: str) -> Card:
         if f"{metric}_{name}" in run.summary
     ]
     beside = ", ".join(rivals) or "dense and logistic: not trained"
+    counted = _counted(run, metric)
     if (exact := run.summary.get(metric)) is not None:
-        return Card(f"{TITLES[metric]}, exact on test rows", f"{exact:.4f}", beside)
+        seen = "" if counted is None else f"; by the {counted[0]} counts {counted[1]}"
+        name = f"{TITLES[metric]}, exact on simulated test rows"
+        return Card(name, f"{exact:.4f}", beside + seen)
+    if counted is None:
+        return Card(TITLES[metric], UNKNOWN, "no evaluation is finished")
+    return Card(f"{TITLES[metric]}, {counted[0]} counts", counted[1], beside)
+
+
+def _counted(run: RunFiles, metric: str) -> tuple[str, str] | None:
+    """Return the rows that the server last knew a metric of, and the metric."""
     for part in (TEST, VALIDATION):
         value, sd = run.column(f"{metric}_{part}"), run.column(f"{metric}_{part}_sd")
         known = np.flatnonzero(np.isfinite(value))
         if known.size:
-            at = known[-1]
-            told_ = quality.with_sd(value[at], sd[at])
-            return Card(f"{TITLES[metric]}, {part} counts", told_, beside)
-    return Card(TITLES[metric], UNKNOWN, "no evaluation is finished")
+            return part, quality.with_sd(value[known[-1]], sd[known[-1]])
+    return None
 
 
 def _bytes_card(run: RunFiles) -> Card:
@@ -160,17 +169,21 @@ def _again(run: RunFiles) -> Section:
     rows = tuple((name, digest) for name, digest in run.hashes.items())
     tables = (Table("Files of the run", ("file", "sha256"), rows),)
     missing = [] if versions else ["Versions of what it ran on: an earlier release wrote none."]
+    command = "fedprune-sim run plan.toml"
+    if run.plan.schema_ == load_schema(EMBEDDED):
+        unless = "; without --data it is the embedded consortium"
+    else:
+        command, unless = f"{command} --data YOUR_TABLE", ""
     if run.simulated:
         seed = run.summary["seed"]
         words = (
             "The same plan, table, seed and versions on the same kind of processor give the same"
             " model, bit for bit.",
         )
-        commands = f"fedprune-sim run plan.toml --seed {seed} --out again\n"
+        commands = f"{command} --seed {seed} --out again\n"
         commands += "sha256sum again/model.safetensors\n"
         missing.append(
-            "The table, its --partition and --dropout: name the same ones; without --data it is"
-            " the embedded consortium."
+            f"The table, its --partition and --dropout: name the same ones as then{unless}."
         )
     else:
         words = (
@@ -178,6 +191,10 @@ def _again(run: RunFiles) -> Section:
             " that these files are those of the run. A simulation of the same plan shows what to"
             " expect of it.",
         )
-        commands = "fedprune-sim run plan.toml --out rehearsal\n"
+        commands = f"{command} --out rehearsal\n"
+        missing.append(
+            "The table: it never left the institutions. Name one that you may pool, and with"
+            f" --partition how it is dealt{unless}."
+        )
     texts = (Text("Commands, from the run's directory", commands),)
     return Section("How to reproduce", words, tuple(facts), tables, (), tuple(missing), texts)

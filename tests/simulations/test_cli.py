@@ -11,7 +11,7 @@ import pytest
 
 from common.plan import load_plan
 from simulations import execute, inputs
-from simulations.cli import main
+from simulations.cli import main, shortfall
 from simulations.consortium import consortium, pooled
 from tests.commands import ROOT, Outcome, invoke, trial_file
 
@@ -120,12 +120,15 @@ def test_wrong_usage_is_two(plan: Path, typed: str) -> None:
 
 def test_wrong_input_leaves_earlier_results_alone(plan: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    assert run(plan, *FAST, "--rounds", 1, "--out", out).code == 0
+    first = run(plan, *FAST, "--rounds", 1, "--out", out)
+    assert (first.code, "replaces" in first.err) == (0, False)
     before = files(out)
     for typed in (("--epsilon", "1e-7"), ("--sparsity", "0.99"), ("--partition", "foo")):
         assert run(plan, *typed, "--out", out).code in {3, 7}
         assert files(out) == before
-    assert run(plan, *FAST, "--rounds", 2, "--out", out).code == 0
+    again = run(plan, *FAST, "--rounds", 2, "--out", out)
+    assert again.code == 0
+    assert "replaces the earlier run in" in again.err
     assert files(out).keys() == before.keys()
     assert files(out)["rounds.csv"] != before["rounds.csv"]
 
@@ -139,7 +142,7 @@ def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
     assert "noise=local  noise_source=csprng discrete gaussian" in lines
     assert any(line.startswith("evaluation=discrete Gaussian counts") for line in lines)
     assert "aggregation=secure: two trips, signed keys" in lines
-    assert "simulated from a seed, so it protects nobody" in outcome.out
+    assert re.search(r"\d s to train it, [\d.]+ s for all; simulated from a seed", outcome.out)
     assert f"results: {tmp_path / 'a'}/" in lines
     # What shrank, each figure beside that of the model before compaction.
     (neurons,) = (line for line in lines if line.startswith("compacted: "))
@@ -157,6 +160,30 @@ def test_result_names_what_is_not_protected(plan: Path, tmp_path: Path) -> None:
     ]
     assert all(line.count("0.") >= 2 for line in shown)
     assert "WARNING" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("pruned", "dense", "logistic", "told"),
+    [
+        (0.6226, 0.6992, 0.7442, "WELL BELOW logistic: dense, by 0.0450 ROC-AUC; take a plan of"),
+        (0.7000, 0.7400, 0.7442, "WELL BELOW logistic: pruned, by 0.0442 ROC-AUC; lower --spars"),
+        (0.7000, 0.7500, 0.7442, "WELL BELOW dense: pruned, by 0.0500 ROC-AUC; lower --sparsity"),
+        (0.7770, 0.7760, 0.7780, None),
+        (0.7600, None, None, None),
+    ],
+)
+def test_a_poor_model_is_told_with_what_to_do(
+    pruned: float, dense: float | None, logistic: float | None, told: str | None
+) -> None:
+    beside = {"auc_dense": dense, "auc_logistic": logistic}
+    known = {name: auc for name, auc in beside.items() if auc is not None}
+    lines = shortfall({"auc": pruned, "epsilon": 1.0, **known})
+    assert [line[: len(told or "")] for line in lines] == ([told] if told else [])
+    assert all("larger --epsilon" in line for line in lines)
+    # No larger budget than none can be had.
+    unlimited = shortfall({"auc": pruned, "epsilon": "none", **known})
+    assert not any("--epsilon" in line for line in unlimited)
+    assert len(unlimited) == len(lines)
 
 
 def test_groups_their_worst_and_the_guard_are_told(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+import fedprune
+from common.errors import ConfigError
 from common.plan import Plan
 from server.report.drawing import INK
 from simulations.cells import Layer, Outcome, Overlap, Stop
@@ -23,6 +26,7 @@ from simulations.compare_report import (
     rows_of,
     summary_of,
 )
+from simulations.compare_run import write
 from simulations.ranking import Entry, RankBy, advise, entry_of, rank
 from tests.commands import trial_plan
 from tests.pages import Page
@@ -164,6 +168,7 @@ def test_same_comparison_same_page(exact: str, page: str) -> None:
 def test_one_recommended_row_a_budget() -> None:
     compared = comparison("exact")
     for budget in compared.budgets:
+        assert budget.advice.arm is not None
         rows = rows_of(compared, budget)
         assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
         (taken,) = (row for row in rows if row["recommended"])
@@ -176,6 +181,21 @@ def test_one_recommended_row_a_budget() -> None:
     assert (dense["to_dense"], dense["to_dense_p"]) == (0, None)
     assert dense["auc_test"] == pytest.approx(0.771)
     assert dense["auc_test_spread"] == pytest.approx(0.001)
+
+
+def test_where_noise_hides_all_no_model_is_recommended(tmp_path: Path, page: str) -> None:
+    compared = comparison()
+    assert not any(row["recommended"] for one in compared.budgets for row in rows_of(compared, one))
+    for taken in summary_of(compared)["recommended"]:
+        assert (taken["model"], taken["sparsity"], taken["score"]) == (None, None, None)
+        assert "--rank exact" in taken["reason"]
+    assert "<strong>Recommended: none.</strong>" in page
+    write(compared, tmp_path)
+    assert not (tmp_path / "recommended.toml").exists()
+    with pytest.raises(ConfigError, match=r"^epsilon none: recommended: none: "):
+        fedprune.Comparison(tmp_path, compared).recommended_at("none")
+    write(comparison("exact"), tmp_path)
+    assert (tmp_path / "recommended.toml").exists()
 
 
 def test_bytes_are_counted_until_an_auc_near_that_of_dense() -> None:

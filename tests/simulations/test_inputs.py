@@ -236,7 +236,7 @@ def test_file_without_a_schema_is_refused(loans: Path) -> None:
 
 
 def test_embedded_data_fits_no_other_schema() -> None:
-    with pytest.raises(DataError, match=r"^embedded data: column 'LIMIT_BAL' is missing"):
+    with pytest.raises(DataError, match=r"'uci_default' is not .* with --data .*'LIMIT_BAL' is"):
         assemble(Options(schema="uci_default"))
 
 

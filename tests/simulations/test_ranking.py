@@ -7,6 +7,7 @@ from scipy import stats
 from simulations.cells import Outcome, Stop
 from simulations.compare import DENSE, LOGISTIC, PRUNED, RANDOM, SAME_SIZE, Arm
 from simulations.ranking import (
+    Advice,
     Entry,
     RankBy,
     advise,
@@ -159,7 +160,8 @@ def test_margin_grows_with_the_error_over_seeds() -> None:
 def test_noise_of_the_private_metric_makes_differences_void() -> None:
     best = entry(PRUNED, (0.77, 0.77), 500, noise=0.02)
     small = entry(PRUNED, (0.75, 0.75), 100, noise=0.02)
-    chosen, reason, notes = advice(best, small, by="private")
+    poor = entry(PRUNED, (0.70, 0.70), 90, noise=0.02)
+    chosen, reason, notes = advice(best, small, poor, by="private")
     assert chosen is small
     assert "private validation ROC-AUC, as the server would see it" in reason
     assert "within 0.0283 (one standard error)" in reason
@@ -170,6 +172,24 @@ def test_noise_of_the_private_metric_makes_differences_void() -> None:
     )
     assert chosen.kept == 500
     assert not any("from the noise" in note for note in notes)
+
+
+def test_nothing_is_recommended_where_noise_hides_every_difference() -> None:
+    def told(noise: float, *means: float) -> Advice:
+        entries = [entry(PRUNED, [mean], 100 + at, noise) for at, mean in enumerate(means)]
+        return advise(rank(entries), "private", TOLERANCE)
+
+    hidden = told(0.1, 0.75, 0.66, 0.70)
+    assert hidden.arm is None
+    assert hidden.reason.startswith("none: the mean private validation")
+    assert "of the 3 pruned models differs by 0.0900 at most" in hidden.reason
+    assert "standard deviation of 0.1414" in hidden.reason
+    assert "--rank exact" in hidden.reason
+    assert [note[:8] for note in hidden.notes] == ["One seed"]
+    # Negative controls: one that noise does not explain, noise within the tolerance, no choice.
+    assert told(0.1, 0.75, 0.66, 0.60).arm is not None
+    assert told(0.003, 0.750, 0.749).arm is not None
+    assert told(0.1, 0.75).arm is not None
 
 
 def test_control_is_never_recommended_but_told() -> None:

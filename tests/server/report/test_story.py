@@ -1,14 +1,18 @@
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from common.plan import Plan
+from common.plan import Plan, plan_from_dict
+from common.schema import EMBEDDED
 from common.segments import count_names
+from server.report.files import read_run
 from server.report.shapes import Bars, Chart, Report, Section
-from server.report.story import CUT_SHORT, SIMULATED, report_of
+from server.report.story import CUT_SHORT, SIMULATED, _again, report_of
 from tests.reports import write_run
 from tests.support import grouped_plan, small_plan
 
@@ -60,9 +64,10 @@ def test_headline_of_a_simulation_stands_beside_its_rivals(tmp_path: Path) -> No
     report = told(tmp_path, **EXACT)
     assert SIMULATED in report.warnings
     cards = {card.name: card for card in report.cards}
-    auc = cards["ROC-AUC, exact on test rows"]
-    assert (auc.value, auc.beside) == ("0.8100", "dense 0.8200")
-    assert cards["KS, exact on test rows"].beside == "dense 0.5100"
+    auc = cards["ROC-AUC, exact on simulated test rows"]
+    assert auc.value == "0.8100"
+    assert auc.beside.startswith("dense 0.8200; by the test counts 0.")
+    assert cards["KS, exact on simulated test rows"].beside.startswith("dense 0.5100; ")
     assert cards["sparsity"].value == "70.6 %"
     assert cards["epsilon a record"].value == "1.000"
     assert cards["epsilon a record"].beside == "1.000 if all others collude"
@@ -86,6 +91,19 @@ def test_a_deployed_run_says_what_nobody_knows(tmp_path: Path) -> None:
     assert {row[0] for row in again.tables[0].rows} >= {"model.safetensors", "counts.csv"}
 
 
+@pytest.mark.parametrize("summary", [{}, EXACT])
+def test_commands_name_the_table_that_the_plan_needs(
+    tmp_path: Path, summary: dict[str, Any]
+) -> None:
+    again = part(told(tmp_path / "own", **summary), "How to reproduce")
+    assert "fedprune-sim run plan.toml --data YOUR_TABLE --" in again.texts[0].lines
+    assert "--partition" in again.missing[-1]
+    embedded = plan_from_dict(PLAN.to_dict() | {"schema": EMBEDDED})
+    again = _again(replace(read_run(tmp_path / "own"), plan=embedded))
+    assert "--data" not in again.texts[0].lines
+    assert "without --data it is the embedded consortium" in again.missing[-1]
+
+
 def test_curves_hold_the_tables_numbers(tmp_path: Path) -> None:
     noised = small_plan(evaluation={"noise": "gaussian", "epsilon": 20.0})
     report = told(tmp_path, noised, **EXACT)
@@ -103,7 +121,41 @@ def test_curves_hold_the_tables_numbers(tmp_path: Path) -> None:
     assert sparsity.x == pytest.approx(100 * np.array([20, 40, 60]) / 85)
     course = chart(report, "Survivors by round")
     assert course.series[0].y.tolist() == [4, 0, 4, 4, 4, 4, 4]
-    assert "1 rounds lost" in course.alt
+    assert "1 round lost" in course.alt
+
+
+def test_rounds_whose_figure_is_lost_in_noise_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path, PLAN)
+    assert "No point" not in chart(report_of(tmp_path), "ROC-AUC by round").caption
+    for lost, named in ((["2"], "round 2"), (["2", "4"], "rounds 2 and 4")):
+        with (tmp_path / "rounds.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            if row["round"] in lost:
+                row["auc_validation"] = ""
+        with (tmp_path / "rounds.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        report = report_of(tmp_path)
+        for title in ("ROC-AUC by round", "ROC-AUC against sparsity"):
+            assert f"No point at {named}: the noise on the valid" in chart(report, title).caption
+        # Another metric of the same counts was not lost; a lost round was never counted.
+        assert "No point" not in chart(report, "KS by round").caption
+
+
+def test_bars_end_where_a_metric_can_be(tmp_path: Path) -> None:
+    noised = small_plan(evaluation={"noise": "gaussian", "epsilon": 0.05})
+    for metric in ("ROC-AUC", "PR-AUC", "Brier score", "Calibration error"):
+        drawn = chart(told(tmp_path, noised), f"{metric} by round")
+        assert drawn.share
+        series = drawn.series[0]
+        assert series.low is not None
+        assert series.high is not None
+        assert (series.low <= series.y).all()
+        assert (series.y <= series.high).all()
+        assert min(series.low) >= min(0, *series.y)
+        assert max(series.high) <= max(1, *series.y)
 
 
 def test_exact_counts_have_no_bars(tmp_path: Path) -> None:
