@@ -120,6 +120,7 @@ def _begin(home: Path, name: str, *, wait: bool) -> None:
 def status(home: Home = HERE, as_json: AsJson = False) -> None:
     """Show which institutions are connected, and how far each run is."""
     from server import control, recovery  # noqa: PLC0415
+    from server.awaited import awaited  # noqa: PLC0415
     from server.desk import find_desk, offered_run  # noqa: PLC0415
 
     with control.at(find_desk(home)) as superlink:
@@ -148,6 +149,8 @@ def status(home: Home = HERE, as_json: AsJson = False) -> None:
             notes.append(f"{name}: goes on by itself")
         elif standing is recovery.Standing.WAITING:
             notes.append(f"{name}: to go on: fedprune-server resume {name}")
+        elif standing is recovery.Standing.GOING and (missing := awaited(home / "state", name)):
+            notes.append(f"{name}: waiting for: {missing}")
         began = tries[0].began[:19]
         shown.append({"run": name, "state": state, "rounds": _rounds(home, name), "began": began})
     if as_json:
