@@ -14,6 +14,7 @@ from rich.table import Table
 
 from common.console import HERE, AsJson, Home, errors, printable, progress_bars, tell_json
 from common.errors import ConfigError, FedpruneError
+from common.homes import SERVER, require_home, require_own
 from common.plan import load_plan
 
 POLL_SECONDS = 0.5
@@ -32,6 +33,7 @@ def up(home: Home = HERE) -> None:
     """Run SuperLink, the public port and the executor until SIGTERM or Ctrl-C."""
     from server.up import up as supervise  # noqa: PLC0415 - Flower takes a second to import
 
+    require_home(home, SERVER)
     supervise(home)
 
 
@@ -46,6 +48,7 @@ def start(
     """Start a run of a plan on the server that is up."""
     from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
 
+    require_home(home, SERVER)
     agreed = load_plan(plan or home / PLAN)
     find_desk(home)
     name = run or f"{agreed.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -210,6 +213,7 @@ def doctor(
     from common.checkup import show  # noqa: PLC0415
     from server.doctor import examine  # noqa: PLC0415
 
+    require_own(home, SERVER)
     show(examine(home, datetime.now(UTC)), as_json=as_json)
 
 
