@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from client.config import ServerConfig, load_config, load_institution
-from client.consent import read_pin
+from client.consent import PENDING, PIN, read_pin
 from client.room import shortage
 from common import checkup
 from common.checkup import BAD, GOOD, NOTE, SKEW_SECONDS, Finding
@@ -26,8 +26,10 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
     """Yield a finding for each thing looked at; nothing of a record is in any."""
     yield from checkup.versions()
     yield from checkup.disk(home)
+    joined = (home / PENDING).exists() and not (home / PIN).exists()
+    renewal = "join the bundle that the server published, then approve it"
     yield from checkup.certificate(
-        home / "ca.pem", now, "join the bundle that the server published"
+        home / "ca.pem", now, "approve the bundle: fedprune-client approve" if joined else renewal
     )
     yield from checkup.private(home / "node.key")
     try:

@@ -88,6 +88,15 @@ def test_a_home_without_its_files_is_told(tmp_path: Path) -> None:
     assert set(bad(tmp_path)) == {"ca.pem", "node.key", "client.toml"}
 
 
+def test_what_was_joined_by_is_to_be_approved(home: Path) -> None:
+    shutil.copy(home / "bundle.json", home / "pending.json")
+    for name in ("consent.json", "ca.pem"):
+        (home / name).unlink()
+    assert "fedprune-client approve" in bad(home)["ca.pem"].remedy
+    (home / "pending.json").unlink()
+    assert bad(home)["ca.pem"].remedy.startswith("join the bundle")
+
+
 def limit(home: Path, epsilon: float) -> None:
     settings = home / "client.toml"
     settings.write_text(settings.read_text().replace("plan = 9.5", f"plan = {epsilon}"))
