@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from common.console import HERE, AsJson, Home, errors, printable, progress_bars, tell_json
+from common.console import (
+    HERE,
+    AsJson,
+    Home,
+    errors,
+    printable,
+    progress_bars,
+    show_table,
+    tell_json,
+)
 from common.errors import ConfigError, FedpruneError
 from common.homes import SERVER, require_home, require_own
 from common.plan import load_plan
@@ -159,17 +167,16 @@ def status(home: Home = HERE, as_json: AsJson = False) -> None:
     if as_json:
         tell_json({"institutions": institutions, "runs": shown, "notes": notes})
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     members = Table("institution", "connection", "since")
     for member in institutions:
         members.add_row(*member.values())
-    console.print(members)
+    show_table(members)
     runs_shown = Table("run", "state", "rounds", "began")
     for one in shown:
         runs_shown.add_row(*map(str, one.values()))
-    console.print(runs_shown)
+    show_table(runs_shown)
     for line in notes:
-        console.print(printable(line))
+        typer.echo(printable(line))
 
 
 def stop(
