@@ -1,7 +1,8 @@
 """`fedprune-client init|join|approve|rotate|leave`: keys of one's own, and consent."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,14 +16,16 @@ from client.consent import COMING, KEYS, REQUEST, Home, Shown
 from client.keys import read_identity
 from client.ledger import Ledger
 from client.limits import table_epsilon
+from client.room import shortage
 from client.trail import institution_trail, noted_lines
 from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment
-from common.console import HERE, confirmed, tell
+from common.console import HERE, confirmed, tell, warn
 from common.crypto.roster import Identity, Roster
 from common.entropy import Stream, SystemEntropy
-from common.errors import ConfigError
+from common.errors import ConfigError, FedpruneError
 from common.parsing import read_bytes
+from common.plan import Plan
 from common.secret_files import new_passphrase
 from common.trail.events import Enrolled, Left
 from common.trail.interface import Untold, refusals_noted
@@ -73,7 +76,7 @@ def join(
     place = open_home(home)
     with refusals_noted(place.trail, "bundle"):
         shown = place.join(read_bytes(bundle), int(time.time()))
-    _tell_charter(shown, place.name)
+    _tell_charter(shown, place)
     if shown.in_force:
         typer.echo("Nothing here needs approval: it holds from the next round.")
         return
@@ -94,7 +97,7 @@ def approve(
 
     def require_read(shown: Shown) -> None:
         def agrees() -> bool:
-            _tell_charter(shown, place.name)
+            _tell_charter(shown, place)
             return confirmed("Approve all of this?")
 
         # Who names its beginning has read it.
@@ -221,15 +224,24 @@ def _tell_request(path: Path, request: Enrolment) -> None:
     typer.echo(f"Send {path} to an operator, and the fingerprints by another way.")
 
 
-def _tell_charter(shown: Shown, name: str) -> None:
+def _tell_charter(shown: Shown, place: Home) -> None:
     from common.consent.words import charter_facts, differences  # noqa: PLC0415
 
-    tell(charter_facts(shown.charter, name))
+    tell(charter_facts(shown.charter, place.name))
+    warn(_shortage(place.path, shown.charter.agreed))
     if shown.before is None:
         typer.echo("\nNothing was approved here before.")
         return
     typer.echo("\nChanged since the last approval:")
     tell(list(differences(shown.before, shown.charter)) or [("nothing", "but its number")])
+
+
+def _shortage(folder: Path, plan: Plan) -> Iterator[str]:
+    """Say that the institution's own limits would refuse every run, which approval cannot mend."""
+    with suppress(FedpruneError):  # What is wrong with its files keeps nobody from reading.
+        lack, _ = shortage(load_config(folder / CLIENT_FILE).ledger, folder, plan, int(time.time()))
+        if lack:
+            yield f"every run would be refused here: {lack}"
 
 
 def _stream() -> Stream:

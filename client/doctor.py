@@ -10,10 +10,12 @@ from pathlib import Path
 import httpx
 
 from client.config import ServerConfig, load_config, load_institution
-from client.consent import read_pin
+from client.consent import PENDING, PIN, read_pin
+from client.room import shortage
 from common import checkup
-from common.checkup import BAD, GOOD, SKEW_SECONDS, Finding
-from common.errors import ConfigError, FedpruneError
+from common.checkup import BAD, GOOD, NOTE, SKEW_SECONDS, Finding
+from common.errors import ConfigError, FedpruneError, PolicyError
+from common.plan import Plan
 
 CONNECT_SECONDS = 10.0
 SQLITE = b"SQLite format 3\0"
@@ -24,8 +26,10 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
     """Yield a finding for each thing looked at; nothing of a record is in any."""
     yield from checkup.versions()
     yield from checkup.disk(home)
+    joined = (home / PENDING).exists() and not (home / PIN).exists()
+    renewal = "join the bundle that the server published, then approve it"
     yield from checkup.certificate(
-        home / "ca.pem", now, "join the bundle that the server published"
+        home / "ca.pem", now, "approve the bundle: fedprune-client approve" if joined else renewal
     )
     yield from checkup.private(home / "node.key")
     try:
@@ -39,7 +43,7 @@ def examine(home: Path, now: datetime) -> Iterator[Finding]:
     else:
         yield from _server(home, config.server)
     yield from _consent(home, now)
-    yield from _data(home)
+    yield from _data(home, now)
     running = "`up` runs" if checkup.runs(home) else "`up` does not run"
     yield Finding("processes", GOOD, running)
 
@@ -97,11 +101,29 @@ def _ledger(file: Path) -> Iterator[Finding]:
             yield Finding("ledger", BAD, said, "restore the latest backup that verifies")
 
 
-def _data(home: Path) -> Iterator[Finding]:
+def _budget(home: Path, plan: Plan, now: int) -> Iterator[Finding]:
+    """Look whether a new run would pass a limit, as the executor does when one begins."""
+    try:
+        lack, going = shortage(load_config(home / "client.toml").ledger, home, plan, now)
+    except PolicyError as error:
+        yield Finding("ledger", BAD, str(error), "restore the latest backup that verifies")
+        return
+    if lack and going:
+        yield Finding("budget", NOTE, f"for another run than the open one: {lack}")
+    elif lack:
+        yield Finding("budget", BAD, lack, "[ledger.limits] of client.toml is this limit")
+    else:
+        yield Finding("budget", GOOD, "a run of the plan keeps within [ledger.limits]")
+
+
+def _data(home: Path, now: datetime) -> Iterator[Finding]:
     try:
         institution = load_institution(home / "client.toml", looking=True)
-        yield from _ledger(home / load_config(home / "client.toml").ledger.file)
+        ledger = [*_ledger(home / load_config(home / "client.toml").ledger.file)]
+        yield from ledger
         yield Finding("plan", GOOD, f"{institution.plan.name}, {institution.plan.digest()}")
+        if all(found.state != BAD for found in ledger):
+            yield from _budget(home, institution.plan, int(now.timestamp()))
         rows = institution.splits
     except FedpruneError as error:
         remedy = "see `fedprune-client check` for a table, `approve` for a plan"

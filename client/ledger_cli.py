@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from client.book import Book
@@ -20,7 +19,7 @@ from client.entries import Entry
 from client.ledger import Ledger
 from client.limits import YEAR, Limits, Spent, table_epsilon
 from client.trail_cli import CLIENT_FILE
-from common.console import HERE, AsJson, Force, Home, errors, new_app, tell_json
+from common.console import HERE, AsJson, Force, Home, errors, new_app, show_table, tell_json
 from common.durable import write_atomically
 from common.errors import ConfigError
 
@@ -48,17 +47,16 @@ def show(home: Home = HERE, as_json: AsJson = False) -> None:
             | {"head": book.head}
         )
         return
-    console = Console(highlight=False, soft_wrap=True)
     shown = Table("run", "plan", "began", "unit", "rounds", "epsilon", "state", title=table)
     for run in runs:
-        cells = run | {name: run[name][:12] for name in ("run", "plan")}
+        cells = run | {"plan": run["plan"][:12]}
         shown.add_row(*map(_cell, cells.values()))
-    console.print(shown)
+    show_table(shown)
     composed = Table("epsilon, open runs in full", "spent", "limit")
     for total in totals:
         composed.add_row(*map(_cell, total.values()))
-    console.print(composed)
-    console.print(f"line={book.sequence} head={book.head}")
+    show_table(composed)
+    typer.echo(f"line={book.sequence} head={book.head}")
 
 
 def _cell(value: object) -> str:

@@ -143,6 +143,29 @@ class SqliteTransaction:
         )
 
 
+def lines_in(path: Path) -> list[Entry]:
+    """Return the lines of a ledger for a look, which writes nothing; none where there is no file.
+
+    What a crash left beside the file is not among them: who works on the ledger opens it.
+
+    Raises:
+        LedgerAlteredError: a line was altered, or it is no ledger.
+        LedgerUnavailableError: it cannot be read.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return []
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
+        with closing(connection) as database:
+            return list(SqliteTransaction(database).entries(0))
+    except sqlite3.OperationalError as error:
+        raise LedgerUnavailableError(f"{path}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise LedgerAlteredError(
+            f"{path}: {error}: restore the ledger from a copy that verifies"
+        ) from error
+
+
 def _read(kind: type[Row], values: Sequence[Any]) -> Row:
     """Return a row as what it is; SQLite keeps whatever was written, of any type."""
     hints = get_type_hints(kind)

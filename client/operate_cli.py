@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import typer
 
 from common.console import HERE, AsJson, Home
+from common.homes import INSTITUTION, require_home, require_own
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -17,6 +18,7 @@ def up(home: Home = HERE) -> None:
     """Run the SuperNode and the executor until SIGTERM or Ctrl-C."""
     from client.up import up as supervise  # noqa: PLC0415
 
+    require_home(home, INSTITUTION)
     supervise(home)
 
 
@@ -28,6 +30,7 @@ def doctor(
     from client.doctor import examine  # noqa: PLC0415
     from common.checkup import show  # noqa: PLC0415
 
+    require_own(home, INSTITUTION)
     show(examine(home, datetime.now(UTC)), as_json=as_json)
 
 

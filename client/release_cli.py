@@ -13,7 +13,7 @@ from client.consent_cli import open_home
 from client.keys import read_identity
 from client.releases import Releases
 from common.consent.agreement import grouped, mark_of, require_meant
-from common.console import HERE, AsJson, confirmed, new_app, tell, tell_json
+from common.console import HERE, AsJson, confirmed, new_app, show_table, tell, tell_json
 from common.errors import ConfigError
 from common.parsing import read_foreign
 from common.release.folder import LONGEST, MANIFEST, VERDICT, VERDICTS, WITHDRAWAL
@@ -85,7 +85,7 @@ def list_releases(as_json: AsJson = False, home: Home = HERE) -> None:
             f"{len(standing.signed)} of {standing.quorum}",
             own.word if own is not None else "nothing",
         )
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    show_table(table)
 
 
 @app.command()

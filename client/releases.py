@@ -272,8 +272,11 @@ def require_scorable(
 
     Raises:
         NotFinalError: it may not, and why.
+        ConfigError: there is no such folder.
         PlanError, ModelError: there is no model.
     """
+    if not model.is_dir():
+        raise ConfigError(f"{model}: no such folder: check the path")
     try:
         return Kept.open(Folder(model), Releases(home).charter_for).require_usable(), ""
     except PolicyError as error:

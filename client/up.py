@@ -4,14 +4,15 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from client.config import load_config
+from client.config import ClientConfig, load_config
 from client.consent import AUTHORITY, NODE_KEY, PIN
 from client.keys import read_identity
 from common import status
-from common.console import log_to_file
+from common.console import errors, log_to_file
 from common.entropy import SystemEntropy
 from common.errors import ConfigError, FedpruneError
 from common.handover import AskedOnce, Handover
@@ -92,6 +93,15 @@ def children(home: Path, whereabouts: Path, port: int, passphrase: AskedOnce) ->
     return [Child("supernode", node, handed=key), executor, health]
 
 
+def greeting(home: Path, config: ClientConfig) -> Iterator[str]:
+    """Say whom `up` dials and where its logs are, and what keeps the table from being opened."""
+    logs = " and ".join(str(home / "logs" / f"{name}.log") for name in ("executor", "supernode"))
+    address = config.server.address if config.server is not None else "nobody"
+    yield f"dials {address}; why anything is refused stands in {logs}"
+    if isinstance(config.data, Path) and not config.data.is_file():
+        yield f"WARNING: {config.data}: no such file: every message is refused until data names one"
+
+
 def up(home: Path) -> None:
     """Run the institution until SIGTERM or SIGINT."""
     home = home.resolve()
@@ -114,6 +124,8 @@ def up(home: Path) -> None:
         whereabouts = Whereabouts(home)
         kept = children(home, whereabouts.file, port, passphrase)
         passphrase.close()
+        for line in greeting(home, config):
+            errors.print(line, markup=False)
         log_to_file()
         environment, state = flower_environment(home), home / "state"
         Supervisor(kept, home / "logs", environment, whereabouts, state=state).run()

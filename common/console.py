@@ -12,6 +12,7 @@ import click
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from common.errors import FedpruneError
 
@@ -43,6 +45,9 @@ Home = Annotated[Path, typer.Option("--home", help="Folder of the server, or of 
 HERE = Path()
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+
+WIDEST = 1000
+"""Columns of a table that is printed."""
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 """Progress and errors; standard output is for results alone."""
@@ -119,6 +124,13 @@ def tell(facts: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in told), default=0)
     for name, value in told:
         typer.echo(f"{name:{width}}  {value}")
+
+
+def show_table(table: Table) -> None:
+    """Print a table as wide as its cells are: a name that is cut is of no use to type."""
+    out = Console(highlight=False, markup=False, soft_wrap=True, width=WIDEST)
+    out.width = Measurement.get(out, out.options, table).maximum
+    out.print(table)
 
 
 def confirmed(question: str) -> bool:

@@ -19,6 +19,7 @@ from common.segments import require_releasable
 from common.timings import ROUND, Timings
 from common.trail.interface import Trail, Untold
 from server.adverts import Adverts
+from server.awaited import Awaits, noting
 from server.exchange import Exchange
 from server.home import ServerHome, standing_roster
 from server.model import GlobalModel
@@ -54,7 +55,7 @@ class Task:
     ``record`` has a run go on that an earlier process began.
     ``refresh`` returns the roster after revocations, before each round but the first.
     ``trail`` is the audit log that all of it is told to; ``timings`` has how long it takes.
-    ``owners`` says whose each node is.
+    ``owners`` says whose each node is; ``awaits`` is told whom the run waits for.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class Task:
     trail: Trail = field(default_factory=Untold)
     timings: Timings = field(default_factory=Timings)
     owners: Owners | None = None
+    awaits: Awaits = lambda missing: None
 
 
 def build_app(configure: Callable[[Context], Task], entropy: Entropy) -> ServerApp:
@@ -95,7 +97,7 @@ def _run(task: Task, grid: Grid, entropy: Entropy) -> None:
     run, model = record.begin(fresh)
     roster = task.roster
     last = model if model.round else None
-    given = (task.roster, task.adverts, task.trail, task.timings, task.owners)
+    given = (task.roster, task.adverts, task.trail, task.timings, task.owners, task.awaits)
     exchange = Exchange(grid, plan.aggregation.timeout, *given)
     try:
         # Who died after the last round has nobody to ask.
@@ -141,7 +143,7 @@ def _from_run_config(context: Context) -> Task:
     trail = server_trail(state.parent)
     record = RunRecord(out, plan, roster, trail)
     given = (plan, record.keep, roster, adverts, record.finish, record, refresh, trail)
-    return Task(*given, timings=Timings(state), owners=owners)
+    return Task(*given, timings=Timings(state), owners=owners, awaits=noting(state, out.name))
 
 
 app = build_app(_from_run_config, SystemEntropy())

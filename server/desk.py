@@ -10,6 +10,8 @@ import json
 import re
 import socket
 import ssl
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,7 +26,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from pydantic import BaseModel, ConfigDict
 
-from common.address import Address, split_address
+from common.address import Address, join_address, split_address
 from common.entropy import Stream
 from common.errors import ConfigError
 from common.parsing import read_toml
@@ -98,6 +100,29 @@ class Desk:
 
 read_public = partial(read_toml, Public.model_validate, kind=ConfigError)
 """Read ``server.toml``; raise `ConfigError` naming what is wrong."""
+
+
+def require_port(public: Public) -> None:
+    """Raise `ConfigError` unless the public port can be listened on."""
+    where = join_address(public.listen, public.port)
+    family = socket.AF_INET6 if ":" in public.listen else socket.AF_INET
+    try:
+        socket.create_server((public.listen, public.port), family=family).close()
+    except OSError as error:
+        said = str(error.strerror).partition(" (")[0]  # Python adds the address once more.
+        raise ConfigError(
+            f"{where}: {said}: stop what listens there, or give server.toml another address"
+        ) from error
+
+
+def await_port(public: Public, seconds: float) -> None:
+    """Wait for the public port, which an `up` that was killed may hold while its gateway ends."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(ConfigError):
+            return require_port(public)
+        time.sleep(0.2)
+    require_port(public)
 
 
 def offered_run(name: str) -> str | None:

@@ -1,6 +1,5 @@
 """`fedprune-server doctor`: what would keep a server from running, before it does."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +17,7 @@ from common.errors import ConfigError, FedpruneError
 from common.handover import AskedOnce
 from common.secret_files import read_secret
 from server.certificates import identity_pem
-from server.desk import Public, read_public
+from server.desk import Public, read_public, require_port
 from server.home import AUTHORITY, BUNDLE, CERTIFICATE, SERVER_KEY, ServerHome
 
 RENEWAL = "have a new one issued: fedprune-server rotate"
@@ -85,12 +84,11 @@ def _port(home: Path, public: Public) -> Iterator[Finding]:
         yield Finding("port", GOOD, f"`up` runs and holds {where}")
         return
     try:
-        family = socket.AF_INET6 if ":" in public.listen else socket.AF_INET
-        with socket.create_server((public.listen, public.port), family=family):
-            yield Finding("port", GOOD, f"{where} is free")
-    except OSError as error:
-        remedy = "stop what listens there, or give server.toml another address"
-        yield Finding("port", BAD, f"{where}: {error.strerror}", remedy)
+        require_port(public)
+    except ConfigError as error:
+        yield Finding("port", BAD, str(error))
+    else:
+        yield Finding("port", GOOD, f"{where} is free")
 
 
 def _consent(home: Path, now: datetime) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from common.trail.interface import Trail, Untold
 from common.versions import OURS, OtherProtocolError, Speaker
 from common.waiting import Pause
 from server.adverts import Adverts
+from server.awaited import Awaits
 from server.owners import Owners
 from server.witness import Witness
 
@@ -85,13 +86,14 @@ class Exchange:
         trail: Trail | None = None,
         timings: Timings | None = None,
         owners: Owners | None = None,
+        awaits: Awaits = lambda missing: None,
     ) -> None:
         """Talk over ``grid``; a trip takes at most ``timeout`` seconds.
 
         ``roster`` holds the members' public keys, which plain aggregation does without, and
         ``adverts`` what they signed last, in earlier runs too. What passes is told to ``trail``,
         how long it took to ``timings``. ``owners`` says whose each node is; without it nodes are
-        taken at their word.
+        taken at their word. ``awaits`` is told whom `join` waits for.
         """
         self.roster = roster
         self.adverts = adverts or Adverts()
@@ -101,6 +103,8 @@ class Exchange:
         self.witness = Witness(Folding().onto(trail or Untold()))
         self._timings = timings or Timings()
         self._owners, self._owned = owners, dict[int, str]()
+        self._awaits = awaits
+        self._said: dict[str, str] = {}
         self._nodes: dict[str, int] = {}
         self._foreign: dict[str, Speaker] = {}
         self.last_epoch = -1
@@ -141,8 +145,10 @@ class Exchange:
                     self.last_epoch = max(self.last_epoch, reply.epoch)
                     if reply.release != OURS.release:
                         log.info("%s runs fedprune %.99r", reply.name, reply.release)
+            self._awaits(self._missing(set(names) - set(self._nodes)))
             if not replies:
                 time.sleep(JOIN_SECONDS)
+        self._awaits({})
         if missing := set(names) - set(self._nodes):
             raise AggregationError("; ".join(self._absences(missing, strays, plan_hash)))
         self.traffic = Traffic()
@@ -190,6 +196,15 @@ class Exchange:
             return connected
         self._owned |= self._owners()
         return connected & self._owned.keys()
+
+    def _missing(self, names: set[str]) -> dict[str, str]:
+        """Say of each of ``names`` why it has not joined, as far as its node is known."""
+        why = dict.fromkeys(names, "not connected" if self._owned else "has not joined")
+        connected = set(self._grid.get_node_ids())
+        for node, name in self._owned.items():
+            if name in names and node in connected:
+                why[name] = self.refused.get(str(node), "has not joined")
+        return why
 
     def _absences(self, missing: set[str], strays: set[str], plan_hash: str) -> Iterator[str]:
         """Say what keeps ``missing`` from joining, and what to do about each."""
@@ -284,9 +299,10 @@ class Exchange:
                 size = message_to_proto(message).ByteSize()
                 self.traffic.up[names.get(node, "")] += size
                 self._timings.moved(received=size)
-                name = names.get(node, str(node))
-                if (reply := self._parse(message, expected, name)) is not None:
+                name, who = names.get(node, str(node)), said_by or f"node {node}"
+                if (reply := self._parse(message, expected, name, who)) is not None:
                     replies[node] = reply
+                    self._said.pop(who, None)
             if identifiers:
                 if time.monotonic() > deadline:
                     log.warning("%d institutions were silent", len(identifiers))
@@ -294,25 +310,28 @@ class Exchange:
                 time.sleep(pause.next())
         return replies
 
-    def _parse(self, message: Message, expected: type[M], name: str) -> M | None:
+    def _parse(self, message: Message, expected: type[M], name: str, who: str) -> M | None:
+        """Read a reply; ``name`` is by whom it is known here, ``who`` what people call it."""
         if message.has_error():
-            log.info("%s is gone: %.99s", name, message.error.reason)
+            log.info("%s is gone: %.99s", who, message.error.reason)
             return None
         try:
             if wire.kind_of(message.content) == wire.Refusal.kind:
                 reason = wire.Refusal.from_record(message.content).reason
                 # It goes on to the operator's terminal, and is whatever an institution sent.
                 self.refused[name] = printable(reason[:REASON_CHARACTERS])
-                log.warning("%s refused: %s", name, self.refused[name])
+                if self._said.get(who) != self.refused[name]:
+                    log.warning("%s refused: %s", who, self.refused[name])
+                self._said[who] = self.refused[name]
                 if reason in OVER:
                     self.finished.add(name)
                 return None
             return expected.from_record(message.content)
         except OtherProtocolError as error:
             speaker = self._foreign[name] = error.speaker
-            who = name if name in self._nodes else speaker.name or f"node {name}"
-            log.warning(speaker.against(who, "this server"))
+            known = name in self._nodes or not speaker.name
+            log.warning(speaker.against(who if known else speaker.name, "this server"))
             return None
         except ProtocolError as error:
-            log.warning("%s sent a malformed reply: %s", name, error)
+            log.warning("%s sent a malformed reply: %s", who, error)
             return None

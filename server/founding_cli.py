@@ -127,9 +127,8 @@ def init(  # noqa: PLR0913, PLR0917
     trail.vouch(private)
     trail.append(Founded(federation=name, operators=keys, quorum=quorum))
     # Last: it says that all the rest is there.
-    write_atomically(
-        home / SETTINGS, tomli_w.dumps(settings.model_dump(exclude_defaults=True)).encode()
-    )
+    settled = tomli_w.dumps(settings.model_dump(exclude_defaults=True))
+    write_atomically(home / SETTINGS, (LISTENS + settled).encode())
     _tell_operator(operator, keys[operator])
     typer.echo(f"Fill in {home / PLAN}, admit members, then publish.")
 
@@ -313,6 +312,9 @@ def _read(file: Path) -> Proposal:
 
 def _number(proposal: Proposal) -> int:
     return charter_of(proposal).sequence
+
+
+LISTENS = "# It listens at all of this machine's addresses (0.0.0.0) unless `listen` names one.\n"
 
 
 def _listening(address: str) -> dict[str, str]:

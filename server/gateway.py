@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.address import join_address
 from server.admission import (
     Flight,
     FullError,
@@ -157,12 +158,17 @@ def main(host: str, port: str, identity: str, superlink: str, home: str) -> None
 
     ``home`` holds the certificate that SuperLink shows, and the members' keys.
     """
+    try:
+        door = listener(host, int(port))
+    except OSError as error:
+        # Taken since `up` looked, which starts this again.
+        said = str(error.strerror).partition(" (")[0]  # Python adds the address once more.
+        sys.exit(f"{join_address(host, int(port))}: {said}")
     trusted = ssl.create_default_context(cafile=Path(home) / "state" / "desk.pem")
     limits = httpx.Limits(max_connections=CONNECTIONS, keepalive_expiry=UPSTREAM_IDLE_SECONDS)
     upstream = httpx.AsyncClient(
         base_url=f"https://{superlink}", verify=trusted, timeout=60, limits=limits, trust_env=False
     )
-    door = listener(host, int(port))
     app = build_gateway(upstream, Members(Path(home) / MEMBERS), door.trust)
     Server(settings(app, Path(identity))).run([door])
 

@@ -9,11 +9,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from common.console import HERE, AsJson, Home, errors, printable, progress_bars, tell_json
+from common.console import (
+    HERE,
+    AsJson,
+    Home,
+    errors,
+    printable,
+    progress_bars,
+    show_table,
+    tell_json,
+)
 from common.errors import ConfigError, FedpruneError
+from common.homes import SERVER, require_home, require_own
 from common.plan import load_draft, load_plan
 
 POLL_SECONDS = 0.5
@@ -32,6 +41,7 @@ def up(home: Home = HERE) -> None:
     """Run SuperLink, the public port and the executor until SIGTERM or Ctrl-C."""
     from server.up import up as supervise  # noqa: PLC0415 - Flower takes a second to import
 
+    require_home(home, SERVER)
     supervise(home)
 
 
@@ -46,6 +56,7 @@ def start(
     """Start a run of a plan on the server that is up."""
     from server.desk import RUN_NAME, find_desk  # noqa: PLC0415
 
+    require_home(home, SERVER)
     agreed = load_draft(plan or home / PLAN)
     find_desk(home)
     name = run or f"{agreed.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -120,6 +131,7 @@ def _begin(home: Path, name: str, *, wait: bool) -> None:
 def status(home: Home = HERE, as_json: AsJson = False) -> None:
     """Show which institutions are connected, and how far each run is."""
     from server import control, recovery  # noqa: PLC0415
+    from server.awaited import awaited  # noqa: PLC0415
     from server.desk import find_desk, offered_run  # noqa: PLC0415
 
     with control.at(find_desk(home)) as superlink:
@@ -148,22 +160,23 @@ def status(home: Home = HERE, as_json: AsJson = False) -> None:
             notes.append(f"{name}: goes on by itself")
         elif standing is recovery.Standing.WAITING:
             notes.append(f"{name}: to go on: fedprune-server resume {name}")
+        elif standing is recovery.Standing.GOING and (missing := awaited(home / "state", name)):
+            notes.append(f"{name}: waiting for: {missing}")
         began = tries[0].began[:19]
         shown.append({"run": name, "state": state, "rounds": _rounds(home, name), "began": began})
     if as_json:
         tell_json({"institutions": institutions, "runs": shown, "notes": notes})
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     members = Table("institution", "connection", "since")
     for member in institutions:
         members.add_row(*member.values())
-    console.print(members)
+    show_table(members)
     runs_shown = Table("run", "state", "rounds", "began")
     for one in shown:
         runs_shown.add_row(*map(str, one.values()))
-    console.print(runs_shown)
+    show_table(runs_shown)
     for line in notes:
-        console.print(printable(line))
+        typer.echo(printable(line))
 
 
 def stop(
@@ -207,6 +220,7 @@ def doctor(
     from common.checkup import show  # noqa: PLC0415
     from server.doctor import examine  # noqa: PLC0415
 
+    require_own(home, SERVER)
     show(examine(home, datetime.now(UTC)), as_json=as_json)
 
 

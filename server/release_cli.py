@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from common.consent.acts import Proposal
-from common.console import HERE, AsJson, new_app, printable, tell, tell_json
+from common.console import HERE, AsJson, new_app, printable, show_table, tell, tell_json
 from common.errors import ConfigError, FedpruneError
 from common.parsing import read_bytes
 from common.release.kept import Kept
@@ -100,7 +99,7 @@ def list_releases(as_json: AsJson = False, home: Home = HERE) -> None:
             f"{len(standing.signed)} of {standing.quorum}",
             str(len(standing.objected)),
         )
-    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+    show_table(table)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.consent.enrolment import Enrolment
+from common.homes import SERVER, require_home
 from common.trail.commands import Place, audit_app
 from common.trail.lines import Author
 from server.founding import read_operator
@@ -18,6 +19,7 @@ def place_of(home: Path) -> Place:
 
     The journals of its runs note the log's last line with each of theirs.
     """
+    require_home(home, SERVER)
     place = ServerHome(home)
     # Homes that were made by hand, for trials, have no operators.
     founded = read_founded(home / SETTINGS).operator

@@ -14,11 +14,11 @@ from common.console import log_to_file
 from common.entropy import SystemEntropy
 from common.errors import FedpruneError
 from common.handover import AskedOnce, Handover
-from common.processes import Child, Supervisor, flower_environment, only_one
+from common.processes import GRACE_SECONDS, Child, Supervisor, flower_environment, only_one
 from common.secret_files import Ask, read_secret
 from server.certificates import identity_pem
 from server.control import let_in
-from server.desk import LOOPBACK, Desk, Public, open_desk, read_public
+from server.desk import LOOPBACK, Desk, Public, await_port, open_desk, read_public
 from server.home import CERTIFICATE, MEMBERS, SERVER_KEY
 from server.members import SETTLE_SECONDS, Members
 
@@ -29,6 +29,9 @@ RECONCILE_SECONDS = 60.0
 
 ASK_SECONDS = 2.0
 """For each answer of SuperLink: nothing else is looked after meanwhile."""
+
+PORT_SECONDS = GRACE_SECONDS
+"""For the gateway of an `up` that was killed, which ends what it was about."""
 
 PATIENCE = 5.0
 """The pause after an attempt that failed, in times of how long it took."""
@@ -112,6 +115,7 @@ def up(home: Path) -> None:
     home = home.resolve()
     public = read_public(home / "server.toml")
     with only_one(home):
+        await_port(public, PORT_SECONDS)
         desk = open_desk(home, datetime.now(UTC), SystemEntropy().stream("desk"))
         (home / MEMBERS).mkdir(exist_ok=True)
         passphrase = AskedOnce()

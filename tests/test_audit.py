@@ -104,6 +104,19 @@ def test_the_logs_hold_by_themselves_and_against_each_other(ran: Federation) -> 
     refused(audit(ran, "ash", "show", "--event", "unknown"), "unknown event 'unknown'; known: ")
 
 
+def test_a_home_is_named_as_well_as_its_audit_folder(ran: Federation, tmp_path: Path) -> None:
+    homes = [ran.at(name) for name in ("server", *NAMES)]
+    compared = good(audit(ran, "server", "compare", *homes)).out
+    assert compared.count("tells the same as the server") == len(NAMES)
+    told = audit(ran, "server", "compare", ran.server, tmp_path / "copy" / "charters")
+    assert told.code == 3
+    assert "charters: no such log" in told.err
+    (tmp_path / "empty").mkdir()
+    told = audit(ran, "server", "compare", ran.server, tmp_path / "empty")
+    assert told.code == 3
+    assert "empty: holds no log.jsonl: name an audit folder or a home" in told.err
+
+
 def test_rotation_keeps_what_both_sides_know(ran: Federation) -> None:
     logs = [ran.at(name) / "audit" for name in ("server", *NAMES)]
     for name in ("server", *NAMES):

@@ -116,6 +116,15 @@ def test_a_bundle_is_shown_in_plain_words(fresh: Federation) -> None:
     refused(fresh.consent("birch"), "no bundle waits for approval")
 
 
+def test_a_plan_beyond_the_own_limit_is_told_before_it_is_approved(fresh: Federation) -> None:
+    assert "WARNING" not in good(fresh.do("ash", "join", fresh.bundle)).err
+    settings = fresh.at("ash") / "client.toml"
+    settings.write_text(settings.read_text().replace("plan = 2.0", "plan = 0.5"))
+    shown = good(fresh.do("ash", "join", fresh.bundle))
+    assert "WARNING: every run would be refused here" in shown.err
+    assert "beyond the 0.5 of limits.plan" in shown.err
+
+
 def test_fingerprints_are_the_same_on_every_machine(fresh: Federation) -> None:
     def marks(text: str, of: str) -> set[str]:
         lines = [line for line in text.splitlines() if line.startswith(of)]

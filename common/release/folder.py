@@ -48,7 +48,8 @@ class Folder:
         try:
             data = (self.path / MANIFEST).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NoReleaseError(f"{self.path}: was not released: it has no {MANIFEST}") from error
+            why = f"it has no {MANIFEST}" if self.path.exists() else "there is no such folder"
+            raise NoReleaseError(f"{self.path}: was not released: {why}") from error
         return read_release(data)
 
     def verdicts(self, manifest: str) -> tuple[Verdict, ...]:

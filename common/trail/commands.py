@@ -11,8 +11,8 @@ from common.console import HERE, AsJson, Home, new_app, printable, tell, tell_js
 from common.errors import ConfigError
 from common.trail.comparison import differences
 from common.trail.events import EVENTS, Began
-from common.trail.examination import Examined, examined, read
-from common.trail.file import FileTrail, files_of, own_key, read_head, still
+from common.trail.examination import CURRENT, Examined, examined, read
+from common.trail.file import FOLDER, FileTrail, files_of, own_key, read_head, still
 from common.trail.lines import Author, Line
 from common.trail.refusals import TrailError
 
@@ -100,8 +100,8 @@ def audit_app(opened: Open, owner: Callable[[Path], bytes]) -> typer.Typer:
 
     @app.command()
     def compare(
-        server: Annotated[Path, typer.Argument(help="The server's log: its folder or one file.")],
-        institutions: Annotated[list[Path], typer.Argument(help="Institutions' logs.")],
+        server: Annotated[Path, typer.Argument(help="The server's home, audit folder or log.")],
+        institutions: Annotated[list[Path], typer.Argument(help="Institutions', likewise.")],
         run: Only = "",
         home: Home = HERE,
         as_json: AsJson = False,
@@ -173,7 +173,10 @@ def _whole(path: Path, members: Mapping[Author, Collection[str]]) -> Examined:
     """Read a log that was handed over; it must be whole, and its key known if any is."""
     if not path.exists():
         raise ConfigError(f"{path}: no such log: give its folder or one file")
-    found = _read(path)
+    place = path / FOLDER if (path / FOLDER).is_dir() else path
+    if not files_of(place):
+        raise ConfigError(f"{place}: holds no {CURRENT}: name an audit folder or a home")
+    found = _read(place)
     try:
         found.require_whole()
         if found.author is None:

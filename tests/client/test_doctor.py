@@ -1,10 +1,15 @@
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from client.config import load_institution
 from client.doctor import examine
+from client.entries import Place
+from client.spending import budget_of
 from common.checkup import Finding
 from tests.deployment.federation import Federation, found, make_plan
 
@@ -81,3 +86,47 @@ def test_a_table_that_does_not_fit_is_told_without_its_content(home: Path) -> No
 
 def test_a_home_without_its_files_is_told(tmp_path: Path) -> None:
     assert set(bad(tmp_path)) == {"ca.pem", "node.key", "client.toml"}
+
+
+def test_what_was_joined_by_is_to_be_approved(home: Path) -> None:
+    shutil.copy(home / "bundle.json", home / "pending.json")
+    for name in ("consent.json", "ca.pem"):
+        (home / name).unlink()
+    assert "fedprune-client approve" in bad(home)["ca.pem"].remedy
+    (home / "pending.json").unlink()
+    assert bad(home)["ca.pem"].remedy.startswith("join the bundle")
+
+
+def limit(home: Path, epsilon: float) -> None:
+    settings = home / "client.toml"
+    settings.write_text(settings.read_text().replace("plan = 9.5", f"plan = {epsilon}"))
+
+
+def test_a_plan_beyond_the_own_limit_is_told(home: Path) -> None:
+    """Else all is good, and every round is refused."""
+    limit(home, 1.0)
+    found = bad(home)
+    assert set(found) == {"budget"} | UNREACHED
+    assert "beyond the 1 of limits.plan" in found["budget"].said
+
+
+def test_an_open_run_goes_on_whatever_another_would_need(home: Path) -> None:
+    institution = load_institution(home / "client.toml")
+    plan, ledger = institution.plan, institution.ledger
+    place, budget = Place("run", plan.digest(), 0, 0), budget_of(plan)
+    ledger.charge(place, budget.releases, budget, int(NOW.timestamp()))
+    limit(home, 1.0)
+    assert set(bad(home)) == UNREACHED
+    notes = {found.what: found.said for found in examine(home, NOW) if found.state == "note"}
+    assert "for another run than the open one" in notes["budget"]
+    ledger.close("run", int(NOW.timestamp()))
+    assert set(bad(home)) == {"budget"} | UNREACHED
+
+
+def test_a_ledger_that_was_altered_is_told(home: Path) -> None:
+    institution = load_institution(home / "client.toml")
+    institution.ledger.mark("epoch", Place("run", institution.plan.digest(), 0, 0), 1)
+    with closing(sqlite3.connect(home / "ledger.sqlite")) as database:
+        database.execute("UPDATE entries SET time = 2")
+        database.commit()
+    assert "was altered" in bad(home)["ledger"].said

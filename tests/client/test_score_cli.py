@@ -67,6 +67,15 @@ def without_warning(outcome: Outcome) -> Outcome:
     return replace(outcome, err=rest)
 
 
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    files = ("--model", tmp_path / "gone", "--data", tmp_path / "t.csv", "--out", tmp_path / "o")
+    outcome = invoke(main, "score", *files)
+    assert (outcome.code, outcome.complaint) == (
+        3,
+        f"{tmp_path / 'gone'}: no such folder: check the path",
+    )
+
+
 def test_a_model_that_nobody_released_is_refused(tmp_path: Path, model: Path) -> None:
     data, out = write(tmp_path / "t.csv", rows()), tmp_path / "scores.csv"
     files = ("--model", model, "--data", data, "--out", out)

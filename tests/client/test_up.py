@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from client.config import load_config
 from client.consent import PIN
 from client.supernode import read_from_files
-from client.up import Whereabouts, children
+from client.up import Whereabouts, children, greeting
 from common.consent.approval import Pin
 from common.handover import AskedOnce
 from common.processes import Child, write_secret
@@ -55,6 +56,15 @@ def test_a_server_that_moved_is_dialled_where_it_was_approved_to_be(home: Path) 
     approve(home, "moved.example:443", expires=2**32)
     whereabouts()
     assert not child.handed.renewed()
+
+
+def test_a_table_that_is_missing_is_said_at_the_start(home: Path) -> None:
+    first, warning = greeting(home, load_config(home / "client.toml"))
+    assert "dials fed.example:9092" in first
+    assert str(home / "logs" / "executor.log") in first
+    assert warning.startswith(f"WARNING: {home / 'records.csv'}: no such file")
+    (home / "records.csv").touch()
+    assert [*greeting(home, load_config(home / "client.toml"))] == [first]
 
 
 def test_settings_that_are_broken_are_told_once(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from rich.table import Table
 
 from common.console import (
     EXIT_CODES,
@@ -14,6 +15,7 @@ from common.console import (
     log_to_file,
     new_app,
     progress_bars,
+    show_table,
 )
 from common.errors import (
     AggregationError,
@@ -232,3 +234,14 @@ def test_progress_is_drawn_for_a_person_alone(
 def test_progress_is_kept_from_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     errors.print("round 1")
     assert capsys.readouterr() == ("", "round 1\n")
+
+
+def test_a_table_cuts_no_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    table, cells = Table("run", "state"), ("loans-" + "x" * 50, "[running] completed")
+    table.add_row(*cells)
+    show_table(table)
+    shown = capsys.readouterr().out
+    assert all(cell in shown for cell in cells)

@@ -296,6 +296,23 @@ def test_all_members_must_join_under_the_plan(answer: Answer, problem: str | Non
         joined(serve(answer), 0.1)
 
 
+def test_who_is_waited_for_is_told_by_name_and_each_reason_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The nodes' numbers say nothing to people; cedar has never connected."""
+    told: list[dict[str, str]] = []
+    grid = serve(refuse("privacy budget"))
+    grid.get_node_ids = lambda: [5, 6]  # type: ignore[method-assign]
+    exchange = Exchange(grid, 0.3, owners=lambda: NODES, awaits=lambda all_: told.append({**all_}))
+    with pytest.raises(AggregationError, match="birch, cedar did not join"):
+        exchange.join("run", NAMES, PLAN_HASH)
+    waited = {"birch": "privacy budget", "cedar": "not connected"}
+    assert len(told) > 2
+    assert told == [waited] * (len(told) - 1) + [{}]
+    assert caplog.text.count("birch refused: privacy budget") == 1
+    assert caplog.text.count("refused") == 1
+
+
 def test_nodes_that_come_late_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     calls: list[int] = []

@@ -22,7 +22,7 @@ from server import admission, door, gateway
 from server.admission import Flight
 from server.desk import open_desk
 from server.door import Door, Server
-from server.gateway import build_gateway, settings
+from server.gateway import build_gateway, main, settings
 
 Handler = Callable[[httpx.Request], httpx.Response]
 FLEET = "/v1/fleet/pull-messages"
@@ -202,6 +202,14 @@ def test_a_superlink_that_is_away_is_a_bad_gateway() -> None:
 
 
 # Over real sockets.
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    desk = open_desk(tmp_path, datetime.now(UTC), SeededEntropy(0).stream("desk"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = ("127.0.0.1", str(taken.getsockname()[1]))
+        with pytest.raises(SystemExit, match=f"^{':'.join(where)}: Address already in use$"):
+            main(*where, str(tmp_path / "server.pem"), desk.address, str(tmp_path))
 
 
 @dataclass

@@ -1,6 +1,7 @@
 import logging
 import socket
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from common.entropy import SeededEntropy
 from common.errors import ConfigError
 from common.processes import Child
 from server import up
-from server.desk import Desk, Public, open_desk
+from server.desk import Desk, Public, await_port, open_desk
 from server.up import RECONCILE_SECONDS, Doorkeeper, children
 from tests.founding import Federation, open_server
 
@@ -118,6 +119,27 @@ def home(tmp_path: Path) -> Path:
     federation = Federation(tmp_path)
     open_server(federation, "127.0.0.1:9092")
     return federation.server
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "PORT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        (home / "server.toml").write_text(f'address = "{where}"\nlisten = "127.0.0.1"\n')
+        with pytest.raises(ConfigError, match=f"{where}: Address already in use: stop what"):
+            up.up(home)
+    assert not (home / "state" / "desk.json").exists()
+
+
+def test_a_gateway_that_is_leaving_is_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        public = Public(address=f"127.0.0.1:{taken.getsockname()[1]}", listen="127.0.0.1")
+        left = threading.Timer(0.3, taken.close)
+        left.start()
+        await_port(public, 60.0)
+        left.join()
 
 
 def kept(home: Path) -> list[Child]:
