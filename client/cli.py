@@ -11,7 +11,7 @@ from rich.table import Table
 from client import backup_cli, consent_cli, ledger_cli, release_cli, score_cli, trail_cli
 from client.databases import Database
 from client.operate_cli import add_commands
-from common.console import AsJson, command_line, errors, new_app, printable, tell_json
+from common.console import AsJson, command_line, errors, new_app, printable, tell_json, working
 from common.errors import ConfigError, DataError, TableError
 from common.parsing import validated
 from common.schema import load_schema
@@ -60,10 +60,11 @@ def check(  # noqa: PLR0913, PLR0917  (a command's options are its parameters)
 
     declared = load_schema(schema)
     try:
-        table = load_table(_source(data, {"url": url, "query": query, "ca": ca}), declared)
+        with working("reading the table"):
+            table = load_table(_source(data, {"url": url, "query": query, "ca": ca}), declared)
+            splits = prepare(table, declared, cap)
     except TableError as error:
         raise _all_told(error) from error
-    splits = prepare(table, declared, cap)
     require_trainable(splits, batch)
     report = table.report
     parts = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}

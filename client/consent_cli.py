@@ -20,7 +20,7 @@ from client.room import shortage
 from client.trail import institution_trail, noted_lines
 from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment
-from common.console import HERE, confirmed, tell, warn
+from common.console import HERE, confirmed, tell, warn, working
 from common.crypto.roster import Identity, Roster
 from common.entropy import Stream, SystemEntropy
 from common.errors import ConfigError, FedpruneError
@@ -225,10 +225,13 @@ def _tell_request(path: Path, request: Enrolment) -> None:
 
 
 def _tell_charter(shown: Shown, place: Home) -> None:
-    from common.consent.words import charter_facts, differences  # noqa: PLC0415
+    with working("reckoning what leaves, and what it spends"):
+        from common.consent.words import charter_facts, differences  # noqa: PLC0415
 
-    tell(charter_facts(shown.charter, place.name))
-    warn(_shortage(place.path, shown.charter.agreed))
+        facts = list(charter_facts(shown.charter, place.name))
+        short = list(_shortage(place.path, shown.charter.agreed))
+    tell(facts)
+    warn(short)
     if shown.before is None:
         typer.echo("\nNothing was approved here before.")
         return

@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -158,6 +159,13 @@ def progress_bars(*, shown: bool = True) -> Progress:
         console=errors,
         disable=not (shown and errors.is_terminal),
     )
+
+
+@contextmanager
+def working(on: str) -> Iterator[None]:
+    """Show a person at a terminal that seconds pass ``on`` something that cannot be counted."""
+    with errors.status(on) if errors.is_terminal else nullcontext():
+        yield
 
 
 def warn(warnings: Iterable[str]) -> None:

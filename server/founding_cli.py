@@ -12,7 +12,7 @@ from common.consent.agreement import mark_of, require_meant
 from common.consent.enrolment import Enrolment, require_name
 from common.consent.operators import Operators
 from common.consent.refusals import MalformedError
-from common.console import HERE, confirmed, tell
+from common.console import HERE, confirmed, tell, working
 from common.crypto.keys import KEY_SIZE, verifying_key
 from common.durable import write_atomically
 from common.entropy import Stream, SystemEntropy
@@ -295,9 +295,11 @@ def _tell_effect(place: ServerHome, proposal: Proposal) -> None:
 
 def _tell_proposal(proposal: Proposal) -> None:
     # Opacus comes with what tells of a plan, and costs seconds.
-    from common.consent.words import proposal_facts  # noqa: PLC0415
+    with working("reckoning what leaves, and what it spends"):
+        from common.consent.words import proposal_facts  # noqa: PLC0415
 
-    tell(proposal_facts(proposal))
+        facts = list(proposal_facts(proposal))
+    tell(facts)
 
 
 def _tell_operator(name: str, key: str) -> None:

@@ -3,10 +3,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
+from common import console
 from common.console import (
     EXIT_CODES,
     command_line,
@@ -245,3 +248,14 @@ def test_a_table_cuts_no_name(
     show_table(table)
     shown = capsys.readouterr().out
     assert all(cell in shown for cell in cells)
+
+
+def test_seconds_that_cannot_be_counted_are_shown_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for terminal in (True, False):
+        shown = StringIO()
+        monkeypatch.setattr(console, "errors", Console(file=shown, force_terminal=terminal))
+        with console.working("reckoning"):
+            pass
+        assert ("reckoning" in shown.getvalue()) is terminal
