@@ -31,7 +31,7 @@ federation: setup ## a server and three institutions on loopback over TLS: train
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.deployment.loopback
 
 # One thread a worker: torch would otherwise start as many as there are cores in each. Three of
-# them for two cores: whole federations wait more than they work, so they do not come last either.
+# them for two cores: one has the federations, which wait more than they work (tests/conftest.py).
 test: setup $(VENV)/postgresql.stamp $(VENV)/chromium.stamp ## run every test but the campaign
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 

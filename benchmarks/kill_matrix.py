@@ -49,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, brought_up(Path(folder), TIMEOUT) as matrix:
         for process, moment in chosen:
             try:
-                end = matrix.play(process, moment)
+                end = matrix.play(f"{process}-{moment}".lower(), (process, moment))
             except AssertionError as error:
                 failures[type(error)] += 1
                 print(f"{process:9} {moment:10} {type(error).__name__}: {error}", flush=True)

@@ -134,19 +134,20 @@ class Matrix:
         for name in NAMES:
             self.counts[name] = _counted(self.federation.institution(name), self.federation.plan)
 
-    def play(self, process: str, moment: str) -> Ended:
-        """Kill a process at a moment of a run of its own; return how it ended, if it may."""
-        started, run = time.monotonic(), name_of(process, moment)
+    def play(self, run: str, *kills: tuple[str, str]) -> Ended:
+        """Kill processes, each at a moment of one run, in their order; return how it ended."""
+        started, landed, exact = time.monotonic(), [], True
         self.await_all()
         before = self._ledger()[-1][0] if self._ledger() else 0
         self.operate("start", "--run", run)
-        os.kill(self.await_moment(run, process, moment, before), signal.SIGKILL)
-        landed = self._landed(run, before)
-        assert not landed.startswith("finished"), f"{run}: the moment was missed"
-        exact = _told(*MOMENTS[moment][1:]) in landed.split(" | ")
+        for process, moment in kills:
+            os.kill(self.await_moment(run, process, moment, before), signal.SIGKILL)
+            landed.append(self._landed(run, before))
+            assert not landed[-1].startswith("finished"), f"{run}: the moment was missed"
+            exact &= _told(*MOMENTS[moment][1:]) in landed[-1].split(" | ")
         stopped = self.finish(run)
         lost, least = self.verify(run)
-        return Ended(landed, exact, stopped, lost, least, time.monotonic() - started)
+        return Ended("; ".join(landed), exact, stopped, lost, least, time.monotonic() - started)
 
     def await_moment(self, run: str, process: str, moment: str, before: int = 0) -> int:
         """Return the number of the process that is to die, once it has come that far."""
@@ -332,11 +333,6 @@ class Matrix:
         with closing(database), suppress(sqlite3.OperationalError):
             return database.execute(query, values).fetchall()
         return []
-
-
-def name_of(process: str, moment: str) -> str:
-    """Return the name of a case's run."""
-    return f"{process}-{moment}".lower()
 
 
 def _told(kind: str, number: int | None) -> str:
