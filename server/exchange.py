@@ -320,7 +320,9 @@ class Exchange:
                 reason = wire.Refusal.from_record(message.content).reason
                 # It goes on to the operator's terminal, and is whatever an institution sent.
                 self.refused[name] = printable(reason[:REASON_CHARACTERS])
-                if self._said.get(who) != self.refused[name]:
+                # Whoever has not approved is asked who he is every two seconds.
+                asked = self._said.get(who) if expected is wire.JoinReply else None
+                if asked != self.refused[name]:
                     log.warning("%s refused: %s", who, self.refused[name])
                 self._said[who] = self.refused[name]
                 if reason in OVER:

@@ -101,6 +101,9 @@ def test_an_app_that_fails_refuses_and_the_others_go_on(played: Played) -> None:
     assert survivors == {*NAMES} - {UNFIT}
 
 
+@pytest.mark.parametrize(
+    "engine", ["inprocess", pytest.param("ray", marks=pytest.mark.long)], indirect=True
+)
 def test_interruption_ends_an_engine_and_keeps_the_finished_rounds(engine: str) -> None:
     run = Run(PLAN)
 

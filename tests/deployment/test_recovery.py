@@ -30,6 +30,7 @@ from tests.deployment.federation import (
 )
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(240),
     pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # Flower's own
     pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc"),
@@ -118,7 +119,6 @@ def test_a_run_that_dies_again_and_again_waits(home: Path) -> None:
     operate(home, "stop", "deadly")
 
 
-@pytest.mark.long
 def test_a_stopped_run_waits_for_its_operator(home: Path) -> None:
     operate(home, "start", "--run", "stopped")
     await_tries(home, "stopped", 1)
@@ -132,7 +132,6 @@ def test_a_stopped_run_waits_for_its_operator(home: Path) -> None:
     assert len(tries(home, "deadly")) == TRIES + 2, "what was stopped stays so"
 
 
-@pytest.mark.long
 def test_a_server_that_is_stopped_and_started_again_goes_on(server: Server, home: Path) -> None:
     operate(home, "start", "--run", "restarted")
     await_tries(home, "restarted", 1)
