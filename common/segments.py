@@ -134,7 +134,7 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
     if round_number < plan.training.rounds:
         shared = plan.privacy.noise == "shared"
         segments.append((_gradient_segment if shared else _update_segment)(plan, kept))
-        if plan.pruning.score == MEAN_MAGNITUDE and prunes_after(plan, round_number):
+        if sends_magnitudes(plan, round_number):
             scale = ring_levels(plan) / LARGEST_MAGNITUDE
             segments.append(Segment(MAGNITUDES, kept, scale, LARGEST_MAGNITUDE))
     if round_number in evaluation_rounds(plan):
@@ -143,6 +143,23 @@ def segments_of(plan: Plan, round_number: int, kept: int) -> tuple[Segment, ...]
             whole = _count_segment(plan, part)
             segments += [replace(whole, name=name) for name in count_names(plan, part)]
     return tuple(segments)
+
+
+def sends_magnitudes(plan: Plan, round_number: int) -> bool:
+    """Whether magnitudes come in this round: it ends in a cut, and the plan scores by them."""
+    trains = round_number < plan.training.rounds
+    return trains and plan.pruning.score == MEAN_MAGNITUDE and prunes_after(plan, round_number)
+
+
+def values_of(plan: Plan, round_number: int, kept: int) -> int:
+    """Return how many values `segments_of` holds: without their scales, which take accountants."""
+    values = kept * (round_number < plan.training.rounds)
+    values += kept * sends_magnitudes(plan, round_number)
+    if round_number in evaluation_rounds(plan):
+        parts = COUNTS if round_number == plan.training.rounds else (VALIDATION,)
+        names = sum(len(count_names(plan, part)) for part in parts)
+        values += names * 2 * plan.evaluation.bins
+    return values
 
 
 def _count_segment(plan: Plan, part: str) -> Segment:

@@ -24,7 +24,7 @@ from common.privacy.budgets import training_mechanism
 from common.privacy.shared import abandoned_epsilon
 from common.release.manifest import Manifest, Withdrawal
 from common.release.words import manifest_facts
-from common.segments import MAGNITUDES, evaluation_rounds, segments_of
+from common.segments import evaluation_rounds, sends_magnitudes, values_of
 
 Facts = Iterator[tuple[str, str]]
 """What is told, and what of it; every line of a file of others."""
@@ -144,19 +144,16 @@ def leaving(plan: Plan) -> str:
     """
     size = layout_of(plan.model, plan.schema_.width).size
     bits, secure = plan.aggregation.ring_bits, plan.aggregation.kind == "secure"
-    rounds = [segments_of(plan, number, size) for number in range(plan.training.rounds + 1)]
+    largest = max(values_of(plan, number, size) for number in range(plan.training.rounds + 1))
     slots = len(check_slots(bytes(32), bits)) if secure else 0
-    values = max(sum(segment.length for segment in segments) for segments in rounds) + slots
+    values = largest + slots
     evaluations = ", ".join(map(str, evaluation_rounds(plan)))
     said = (
         f"one vector a round, at most {ceil(values * bits / 8):,} bytes before pruning: the update"
         f" of the weights; with it, in rounds {evaluations}, counts of held-out rows by score"
     )
-    cut = [
-        str(number)
-        for number, segments in enumerate(rounds)
-        if MAGNITUDES in {segment.name for segment in segments}
-    ]
+    trained = range(plan.training.rounds)
+    cut = [str(number) for number in trained if sends_magnitudes(plan, number)]
     if cut:
         said += f"; in {len(cut)} rounds, {cut[0]} to {cut[-1]}, the magnitudes of your own weights"
     if secure:

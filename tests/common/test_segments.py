@@ -24,6 +24,7 @@ from common.segments import (
     require_releasable,
     segments_of,
     sensitivity,
+    values_of,
 )
 from tests.support import customer_plan, describe, grouped_plan, small_plan, start_of
 
@@ -183,3 +184,13 @@ def test_noise_that_no_grid_holds_is_refused_before_a_round() -> None:
     with pytest.raises(BudgetError):
         require_releasable(loud)
     require_releasable(small_plan())
+
+
+MEAN = small_plan(pruning={"score": "mean_magnitude", "sparsity": 0.5, "start": 0.0, "end": 0.7})
+
+
+@pytest.mark.parametrize("plan", [small_plan(), grouped_plan(), MEAN])
+def test_how_many_values_leave_is_known_without_their_scales(plan: Plan) -> None:
+    for number in range(plan.training.rounds + 1):
+        segments = segments_of(plan, number, 40)
+        assert values_of(plan, number, 40) == sum(segment.length for segment in segments)
